@@ -1,0 +1,27 @@
+//! Tandem as its users see it, on both generations of containerd: real guests, real images, real processes.
+//! Every test ends by asserting that nothing is left behind (`Containerd::stop`).
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod cache;
+#[cfg(test)]
+mod confinement;
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod environment;
+#[cfg(test)]
+mod exits;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
+mod kinds;
+#[cfg(test)]
+mod pods;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod task_api;

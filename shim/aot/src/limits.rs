@@ -1,0 +1,81 @@
+//! What one compilation may cost.
+
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+/// Bounds on what is read, compiled and written for one module.
+///
+/// The defaults leave room for the largest components in use (Python and JavaScript runtimes, 18 to 40 MB) on two
+/// cores, and keep a hostile module below what a node notices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest binary module or component, in bytes.
+    pub module_bytes: u64,
+    /// Largest module in text format, in bytes.
+    pub text_bytes: u64,
+    /// Largest compiled artifact, in bytes.
+    pub artifact_bytes: u64,
+    /// Memory that the compiler may use for a module of no size, in bytes.
+    pub memory_base: u64,
+    /// Memory that the compiler may use on top for each byte of the module, in bytes.
+    pub memory_per_byte: u64,
+    /// Memory that the compiler may use for any module, in bytes.
+    pub memory_max: u64,
+    /// CPU time of the compiler, over all of its threads; rounded up to whole seconds.
+    pub cpu: Duration,
+    /// Wall-clock time from the start of the compiler to its end, and likewise of a wait for another process that
+    /// compiles the same module.
+    pub wall: Duration,
+    /// Threads of the compiler; never more than there are CPUs to run on.
+    pub threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            module_bytes: 512 * MIB,
+            text_bytes: 16 * MIB,
+            artifact_bytes: 2048 * MIB,
+            memory_base: 256 * MIB,
+            memory_per_byte: 64,
+            memory_max: 4096 * MIB,
+            cpu: Duration::from_secs(120),
+            wall: Duration::from_secs(60),
+            threads: 8,
+        }
+    }
+}
+
+impl Limits {
+    /// The compiler's memory for a module of `size` bytes.
+    pub(crate) fn memory_for(&self, size: usize) -> u64 {
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        self.memory_base.saturating_add(size.saturating_mul(self.memory_per_byte)).min(self.memory_max)
+    }
+
+    /// How many threads the compiler gets here.
+    pub(crate) fn threads_here(&self) -> usize {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.clamp(1, cpus)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_with_the_module_up_to_the_maximum() {
+        let limits = Limits::default();
+        assert_eq!(limits.memory_for(0), 256 * MIB);
+        assert_eq!(limits.memory_for(1 << 20), 320 * MIB);
+        assert_eq!(limits.memory_for(usize::MAX), limits.memory_max);
+    }
+
+    #[test]
+    fn there_is_always_one_thread_and_never_more_than_asked() {
+        assert_eq!(Limits { threads: 0, ..Limits::default() }.threads_here(), 1);
+        assert_eq!(Limits { threads: 1, ..Limits::default() }.threads_here(), 1);
+    }
+}

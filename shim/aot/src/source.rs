@@ -1,0 +1,316 @@
+//! A module as its owner delivers it: untrusted bytes, looked at before they are read.
+//!
+//! What can be refused from the first bytes is refused from the first bytes: a gigabyte of something else costs a
+//! few reads, not a gigabyte of them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::digest::Digest;
+use crate::error::CompileError;
+use crate::limits::Limits;
+
+/// A module to compile.
+#[derive(Debug)]
+pub struct Source {
+    /// How messages name it, for example `/app.wasm` or `layer sha256:…`.
+    pub name: String,
+    /// The content, opened for reading by the caller; its position is neither used nor changed.
+    pub file: File,
+    /// The digest that the content must have, where the image names one. With it a cached module is found without
+    /// reading the content at all.
+    pub expected: Option<Digest>,
+}
+
+/// The two things that a `.wasm` file can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// A core module (WASI 0.1).
+    Core,
+    /// A component (WASI 0.2).
+    Component,
+}
+
+/// How a source is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Binary(ModuleKind),
+    Text,
+}
+
+/// What precedes every binary: <https://webassembly.github.io/spec/core/binary/modules.html#binary-module>.
+const MAGIC: &[u8] = b"\0asm";
+const HEADER: usize = 8;
+/// Of an ELF file: <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>.
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+const ELF_OS_ABI: usize = 7;
+/// The `EI_OSABI` of wasmtime's artifacts (`wasmtime_environ::obj::ELFOSABI_WASMTIME`).
+const ELF_OS_ABI_WASMTIME: u8 = 200;
+/// How much is looked at to tell what a file is; text may begin with a comment or white space.
+const HEAD: usize = 4096;
+/// Smaller modules are read at once: their validation finds the same faults with better words.
+const WALK_FROM: u64 = 1 << 20;
+/// More sections than this are left to the validation; real modules have some dozens, components some thousands.
+const WALK_SECTIONS: usize = 100_000;
+
+/// Tells the kind of a binary from its header.
+pub(crate) fn kind_of_header(head: &[u8]) -> Result<ModuleKind, String> {
+    if head.len() < HEADER {
+        return Err(format!("it ends within its header, after {} bytes", head.len()));
+    }
+    // The component model splits what was one 32-bit version into a version and a layer.
+    match head[MAGIC.len()..HEADER] {
+        [1, 0, 0, 0] => Ok(ModuleKind::Core),
+        [0x0d, 0, 1, 0] => Ok(ModuleKind::Component),
+        [low, high, 0, 0] => {
+            Err(format!("its binary format has version {}, only 1 is known", u16::from_le_bytes([low, high])))
+        }
+        [low, high, 1, 0] => Err(format!(
+            "its component format has version {}, only 13 is known; build it with current tools",
+            u16::from_le_bytes([low, high])
+        )),
+        [_, _, low, high] => Err(format!("its header names the unknown layer {}", u16::from_le_bytes([low, high]))),
+    }
+}
+
+impl Source {
+    /// Refuses what can be told from the outside; returns the format and the size.
+    pub(crate) fn inspect(&self, limits: &Limits) -> Result<(Format, usize), CompileError> {
+        let metadata = self.file.metadata().map_err(|source| self.unreadable(source))?;
+        if !metadata.is_file() {
+            return Err(self.not_wasm("it is not a regular file"));
+        }
+        let size = metadata.len();
+        if size == 0 {
+            return Err(self.not_wasm("it is empty"));
+        }
+        let mut head = vec![0; HEAD];
+        let count = read_full(&self.file, &mut head, 0).map_err(|source| self.unreadable(source))?;
+        head.truncate(count);
+
+        let format = self.format(&head)?;
+        let (form, limit) = match format {
+            Format::Binary(_) => ("binary module", limits.module_bytes),
+            Format::Text => ("module in text format", limits.text_bytes),
+        };
+        let too_large = || CompileError::TooLarge { name: self.name.clone(), form, size, limit };
+        if size > limit {
+            return Err(too_large());
+        }
+        if matches!(format, Format::Binary(_)) && size >= WALK_FROM {
+            self.walk_sections(size)?;
+        }
+        Ok((format, usize::try_from(size).map_err(|_| too_large())?))
+    }
+
+    /// Reads the `size` bytes that [`inspect`](Self::inspect) has found.
+    pub(crate) fn read(&self, size: usize) -> Result<Vec<u8>, CompileError> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size).map_err(|error| self.unreadable(io::Error::other(error)))?;
+        bytes.resize(size, 0);
+        let count = read_full(&self.file, &mut bytes, 0).map_err(|source| self.unreadable(source))?;
+        if count < size {
+            return Err(self.not_wasm(format!("it shrank from {size} to {count} bytes while it was read")));
+        }
+        Ok(bytes)
+    }
+
+    fn format(&self, head: &[u8]) -> Result<Format, CompileError> {
+        if head.starts_with(ELF_MAGIC) {
+            let what = match head.get(ELF_OS_ABI) {
+                Some(&ELF_OS_ABI_WASMTIME) => "code that wasmtime has precompiled elsewhere (.cwasm)",
+                _ => "a native executable (ELF)",
+            };
+            return Err(CompileError::Native { name: self.name.clone(), what });
+        }
+        if head.starts_with(MAGIC) {
+            return kind_of_header(head).map(Format::Binary).map_err(|why| self.not_wasm(why));
+        }
+        if MAGIC.starts_with(head) {
+            return Err(self.not_wasm(format!("it ends within its header, after {} bytes", head.len())));
+        }
+        let text = head.iter().find(|byte| !byte.is_ascii_whitespace());
+        if matches!(text, Some(b'(' | b';')) {
+            return Ok(Format::Text);
+        }
+        let hint = match head {
+            [0x1f, 0x8b, ..] => ", which is a gzip archive: unpack it before it is pushed",
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => ", which is a zstd archive: unpack it before it is pushed",
+            [b'#', b'!', ..] => ", which is a script",
+            _ => "",
+        };
+        let start = &head[..head.len().min(4)];
+        Err(self.not_wasm(format!("it starts with {start:02x?}{hint}; a binary starts with {MAGIC:02x?}")))
+    }
+
+    /// Follows the section headers to the end of the file, so that a large file that was cut short, or is garbage
+    /// behind a valid header, is told without reading it.
+    fn walk_sections(&self, size: u64) -> Result<(), CompileError> {
+        let mut position = HEADER as u64;
+        for _ in 0..WALK_SECTIONS {
+            if position == size {
+                break;
+            }
+            // An id and a length of at most five bytes (LEB128 of 32 bits).
+            let mut header = [0; 6];
+            let count = read_full(&self.file, &mut header, position).map_err(|source| self.unreadable(source))?;
+            let Some((length, length_size)) = leb128_u32(&header[1..count.max(1)]) else {
+                return Err(self.not_wasm(format!("it has no section at offset {position:#x}, where one must start")));
+            };
+            let end = position + 1 + length_size + u64::from(length);
+            if end > size {
+                return Err(self.not_wasm(format!(
+                    "section {} at offset {position:#x} reaches to {end:#x}, but the file ends at {size:#x}: \
+                     it was cut short or damaged",
+                    header[0]
+                )));
+            }
+            position = end;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, source: io::Error) -> CompileError {
+        CompileError::Unreadable { name: self.name.clone(), source }
+    }
+
+    fn not_wasm(&self, why: impl Into<String>) -> CompileError {
+        CompileError::NotWasm { name: self.name.clone(), why: why.into() }
+    }
+}
+
+/// Reads at `offset` until `buffer` is full or the file ends; returns how much was read.
+pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// The number at the start of `bytes` and the count of bytes that it takes.
+fn leb128_u32(bytes: &[u8]) -> Option<(u32, u64)> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((u32::try_from(value).ok()?, index as u64 + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn source(content: &[u8]) -> Source {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Source { name: "/app.wasm".into(), file, expected: None }
+    }
+
+    fn refusal(source: &Source) -> String {
+        let error = source.inspect(&Limits::default()).unwrap_err();
+        assert!(error.is_module_fault(), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn core_modules_components_and_text_are_told_apart() {
+        let format = |content: &[u8]| source(content).inspect(&Limits::default()).unwrap().0;
+        assert_eq!(format(b"\0asm\x01\0\0\0"), Format::Binary(ModuleKind::Core));
+        assert_eq!(format(b"\0asm\x0d\0\x01\0"), Format::Binary(ModuleKind::Component));
+        assert_eq!(format(b"\n ;; a comment\n(module)"), Format::Text);
+    }
+
+    #[test]
+    fn what_is_not_wasm_is_refused_with_the_file_and_the_reason() {
+        for (content, reason) in [
+            (&b""[..], "it is empty"),
+            (b"\0as", "it ends within its header, after 3 bytes"),
+            (b"\0asm\x01\0", "it ends within its header, after 6 bytes"),
+            (b"\0asm\x02\0\0\0", "version 2"),
+            (b"\0asm\x0c\0\x01\0", "component format has version 12"),
+            (b"\0asm\x01\0\x07\0", "unknown layer 7"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"#!/bin/sh\n", "a script"),
+            (b"hello", "starts with [68, 65, 6c, 6c]"),
+        ] {
+            let message = refusal(&source(content));
+            assert!(message.contains(reason) && message.contains("/app.wasm"), "{message}");
+        }
+    }
+
+    #[test]
+    fn native_code_is_refused_with_the_remedy() {
+        for (content, reason) in
+            [(&b"\x7fELF\x02\x01\x01\xc8"[..], "precompiled"), (b"\x7fELF\x02\x01\x01\0", "native executable")]
+        {
+            let message = refusal(&source(content));
+            assert!(message.contains(reason) && message.contains("push the .wasm"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_refused() {
+        let source = Source { name: "/".into(), file: File::open("/").unwrap(), expected: None };
+        assert!(refusal(&source).contains("not a regular file"));
+    }
+
+    #[test]
+    fn a_gigabyte_of_garbage_is_refused_at_once() {
+        for start in [&b"garbage"[..], b"\0asm\x01\0\0\0\xff\xff\xff\xff\xff\xff", b"(((((((", b"\0\0\0\0"] {
+            let source = source(start);
+            source.file.set_len(1 << 30).unwrap();
+            let begin = Instant::now();
+            refusal(&source);
+            assert!(begin.elapsed() < Duration::from_millis(100), "{start:?} took {:?}", begin.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_large_module_that_was_cut_short_is_told_by_its_sections() {
+        // A custom section of 16 MiB, of which 2 MiB are there.
+        let source = source(b"\0asm\x01\0\0\0\0\x80\x80\x80\x08");
+        source.file.set_len(2 << 20).unwrap();
+        let message = refusal(&source);
+        assert!(message.contains("section 0 at offset 0x8") && message.contains("ends at 0x200000"), "{message}");
+    }
+
+    #[test]
+    fn endless_empty_sections_do_not_keep_the_reader_busy() {
+        let source = source(b"\0asm\x01\0\0\0");
+        source.file.set_len(256 << 20).unwrap();
+        let begin = Instant::now();
+        source.inspect(&Limits::default()).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn size_caps_hold_for_each_form() {
+        let limits = Limits { module_bytes: 8, text_bytes: 9, ..Limits::default() };
+        assert!(source(b"\0asm\x01\0\0\0").inspect(&limits).is_ok());
+        assert!(source(b"(module )").inspect(&limits).is_ok());
+        for content in [&b"\0asm\x01\0\0\0\0"[..], b"(module  )"] {
+            let message = source(content).inspect(&limits).unwrap_err().to_string();
+            assert!(message.contains(&content.len().to_string()) && message.contains("raise the limit"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_whole_content_is_read_whatever_the_position() {
+        let source = source(b"\0asm\x01\0\0\0");
+        assert_eq!(source.read(8).unwrap(), b"\0asm\x01\0\0\0");
+        assert!(source.read(9).unwrap_err().to_string().contains("shrank from 9 to 8"));
+    }
+}

@@ -1,0 +1,88 @@
+//! What a container's specification gives to a guest.
+
+use std::path::PathBuf;
+
+/// Everything a guest is given when it runs.
+#[derive(Clone, Debug)]
+pub struct GuestSpec {
+    /// Command line; the first element is the program's name.
+    pub args: Vec<String>,
+    /// Environment, in the order of the container's specification.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside the guest, absolute. WASI has no such notion of its own: components are told by
+    /// `initial-cwd`, and every guest finds it in `PWD`.
+    pub cwd: String,
+    /// Directories the guest may use.
+    pub preopens: Vec<Preopen>,
+    /// Upper bound of all linear memories of one instance together, in bytes; `memory.grow` fails in the guest beyond
+    /// it. For an HTTP server each request has an instance of its own. `None` leaves it to the cgroup.
+    pub max_memory_bytes: Option<u64>,
+}
+
+impl Default for GuestSpec {
+    fn default() -> Self {
+        Self {
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: String::from("/"),
+            preopens: Vec::new(),
+            max_memory_bytes: None,
+        }
+    }
+}
+
+/// A directory of this process that the guest may use.
+#[derive(Clone, Debug)]
+pub struct Preopen {
+    /// Path in the mount namespace of the process that calls [`crate::Guest::run`].
+    pub host_path: PathBuf,
+    /// Path under which the guest sees it. Use `/` rather than `.`: wasi-libc reduces both to the same prefix, so
+    /// preopening both makes one of them unreachable.
+    pub guest_path: String,
+    /// Whether the guest may only read below it. A mount that is read-only stays so either way.
+    pub read_only: bool,
+}
+
+impl GuestSpec {
+    /// The guest's environment: that of the specification, and `PWD` where it would not be the default.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let mut env = self.env.clone();
+        if self.cwd != "/" && !self.cwd.is_empty() && !env.iter().any(|(name, _)| name == "PWD") {
+            env.push((String::from("PWD"), self.cwd.clone()));
+        }
+        env
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_cwd(cwd: &str, env: &[(&str, &str)]) -> Vec<(String, String)> {
+        let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+        GuestSpec {
+            cwd: cwd.into(),
+            env: env.collect(),
+            ..GuestSpec::default()
+        }
+        .environment()
+    }
+
+    #[test]
+    fn pwd_is_added_for_a_working_directory_other_than_the_root() {
+        assert_eq!(
+            with_cwd("/app", &[]),
+            [("PWD".to_string(), "/app".to_string())]
+        );
+        assert!(with_cwd("/", &[]).is_empty());
+        assert!(with_cwd("", &[]).is_empty());
+    }
+
+    #[test]
+    fn a_pwd_of_the_specification_is_kept() {
+        assert_eq!(
+            with_cwd("/app", &[("PWD", "/other")]),
+            [("PWD".to_string(), "/other".to_string())]
+        );
+    }
+}

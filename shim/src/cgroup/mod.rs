@@ -1,0 +1,277 @@
+//! The cgroups a container lives in, on cgroup v1, hybrid and v2 nodes alike: who is in them, what they
+//! used, and their removal.
+//!
+//! libcontainer creates the cgroups and applies the limits. Where it put the container is then read back
+//! from `/proc/<pid>/cgroup`, which is right for the cgroupfs and the systemd driver without knowing either.
+
+mod v1;
+mod v2;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageFull};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fault::{Fault, Result};
+
+/// A killed process leaves its cgroup a moment after the signal; until then `rmdir` answers EBUSY.
+const REMOVAL_PAUSES: [Duration; 8] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(700),
+];
+
+/// One directory: the container's cgroup in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Dir {
+    /// Controllers of the hierarchy (`memory`, `name=systemd`, …); empty for v2.
+    controllers: Vec<String>,
+    path: PathBuf,
+}
+
+/// A container's cgroups, one in each hierarchy that it does not share with the shim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    dirs: Vec<Dir>,
+}
+
+impl Cgroups {
+    /// The cgroups of process `pid`, without those that the shim itself is in: a hierarchy the container
+    /// was not moved in is none of its own.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let theirs = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        Ok(Self::locate(&mounts, &own, &theirs))
+    }
+
+    fn locate(mountinfo: &str, own: &str, theirs: &str) -> Self {
+        let own: Vec<&str> = own.lines().collect();
+        let dirs = theirs
+            .lines()
+            .filter(|line| !own.contains(line))
+            .filter_map(|line| {
+                let mut fields = line.splitn(3, ':').skip(1);
+                let (controllers, path) = (fields.next()?, fields.next()?);
+                let (root, mount_point) = mount_of(mountinfo, controllers)?;
+                let below = Path::new(path).strip_prefix(root).ok()?;
+                Some(Dir {
+                    controllers: controllers
+                        .split(',')
+                        .filter(|name| !name.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                    path: mount_point.join(below),
+                })
+            })
+            .collect();
+        Self { dirs }
+    }
+
+    /// Process ids in the cgroups and below, each once.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids = BTreeSet::new();
+        // Every hierarchy knows every process; the first that is readable tells them all.
+        for dir in &self.dirs {
+            if collect_pids(&dir.path, &mut pids).is_ok() {
+                break;
+            }
+        }
+        pids.into_iter().collect()
+    }
+
+    /// Sends `signal` to every process in the cgroups.
+    pub fn kill(&self, signal: Signal) {
+        for pid in self.pids() {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Removes the cgroups and those the container made below them, killing what is left inside.
+    pub fn remove(&self) -> Result<()> {
+        for dir in &self.dirs {
+            remove_tree(&dir.path).map_err(|error| {
+                Fault::internal(format!(
+                    "cannot remove cgroup {}: {error}; a process in it may be stuck in the kernel",
+                    dir.path.display()
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the node accounts in cgroup v2 only.
+    fn unified(&self) -> Option<&Path> {
+        match self.dirs.as_slice() {
+            [only] if only.controllers.is_empty() => Some(&only.path),
+            _ => None,
+        }
+    }
+
+    fn controller(&self, name: &str) -> Option<&Path> {
+        self.dirs
+            .iter()
+            .find(|dir| dir.controllers.iter().any(|controller| controller == name))
+            .map(|dir| dir.path.as_path())
+    }
+
+    /// What the container used: containerd's cgroup v1 or v2 `Metrics`, as the node has.
+    pub fn stats(&self) -> Result<Any> {
+        match self.unified() {
+            Some(path) => pack(&v2::metrics(path)),
+            None => pack(&v1::metrics(self)),
+        }
+    }
+}
+
+fn pack<M: Message + MessageFull>(metrics: &M) -> Result<Any> {
+    let value = metrics
+        .write_to_bytes()
+        .map_err(|error| Fault::internal(format!("metrics cannot be encoded: {error}")))?;
+    Ok(Any {
+        type_url: M::descriptor().full_name().to_owned(),
+        value,
+        ..Default::default()
+    })
+}
+
+/// Root and mount point of the hierarchy with exactly these controllers (empty: v2).
+/// Source: proc_pid_mountinfo(5): `id parent dev root mount-point options … - fstype source super-options`.
+fn mount_of<'a>(mountinfo: &'a str, controllers: &str) -> Option<(&'a Path, &'a Path)> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(3);
+        let (root, point) = (left.next()?, left.next()?);
+        let mut right = right.split(' ');
+        let (fstype, _source, options) = (right.next()?, right.next()?, right.next()?);
+        let matches = match fstype {
+            "cgroup2" => controllers.is_empty(),
+            "cgroup" => {
+                !controllers.is_empty()
+                    && controllers
+                        .split(',')
+                        .all(|name| options.split(',').any(|option| option == name))
+            }
+            _ => false,
+        };
+        matches.then(|| (Path::new(root), Path::new(point)))
+    })
+}
+
+fn collect_pids(dir: &Path, pids: &mut BTreeSet<i32>) -> io::Result<()> {
+    let procs = std::fs::read_to_string(dir.join("cgroup.procs"))?;
+    pids.extend(procs.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
+    for child in subdirectories(dir)? {
+        // A child that went away meanwhile has no processes.
+        let _ = collect_pids(&child, pids);
+    }
+    Ok(())
+}
+
+fn subdirectories(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            children.push(entry.path());
+        }
+    }
+    Ok(children)
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    let mut pauses = REMOVAL_PAUSES.iter();
+    loop {
+        // First without looking: nearly always the cgroup is empty and has no children.
+        let error = match std::fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => error,
+        };
+        for child in subdirectories(dir).unwrap_or_default() {
+            remove_tree(&child)?;
+        }
+        let mut pids = BTreeSet::new();
+        let _ = collect_pids(dir, &mut pids);
+        for pid in pids {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        match pauses.next() {
+            Some(pause) => std::thread::sleep(*pause),
+            None => return Err(error),
+        }
+    }
+}
+
+/// A number from a cgroup file; `max` is the largest, an absent file none.
+fn number(path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    match text.trim() {
+        "max" => Some(u64::MAX),
+        digits => digits.parse().ok(),
+    }
+}
+
+/// A "flat keyed" cgroup file (`key value` a line). Source: kernel admin-guide/cgroup-v2.rst.
+fn table(path: &Path) -> std::collections::HashMap<String, u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let (key, value) = line.split_once(' ')?;
+            Some((key.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+32 30 0:28 /docker /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+33 30 0:29 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+34 30 0:30 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn only_hierarchies_that_the_container_was_moved_in_are_its_own() {
+        let own = "4:memory:/docker/x\n2:cpu:/\n1:name=systemd:/\n0::/";
+        let theirs = "4:memory:/docker/pod/c\n2:cpu:/pod/c\n1:name=systemd:/\n0::/pod/c";
+        let cgroups = Cgroups::locate(HYBRID, own, theirs);
+        let paths: Vec<_> = cgroups.dirs.iter().map(|dir| dir.path.to_str().unwrap()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/sys/fs/cgroup/memory/pod/c",
+                "/sys/fs/cgroup/cpu/pod/c",
+                "/sys/fs/cgroup/unified/pod/c"
+            ]
+        );
+        assert_eq!(cgroups.controller("cpu").unwrap(), Path::new("/sys/fs/cgroup/cpu/pod/c"));
+        assert!(cgroups.unified().is_none());
+    }
+
+    #[test]
+    fn a_pure_v2_node_is_recognised() {
+        let mounts = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        let cgroups = Cgroups::locate(mounts, "0::/system.slice/containerd.service", "0::/kubepods/p/c");
+        assert_eq!(cgroups.unified().unwrap(), Path::new("/sys/fs/cgroup/kubepods/p/c"));
+    }
+
+    #[test]
+    fn a_process_in_the_shims_own_cgroups_has_none_of_its_own() {
+        let own = "2:cpu:/\n0::/";
+        assert_eq!(Cgroups::locate(HYBRID, own, own), Cgroups::default());
+    }
+}

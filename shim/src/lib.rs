@@ -1,0 +1,23 @@
+//! The Tandem shim: WebAssembly and Linux containers side by side under containerd.
+//!
+//! Read in the order of a container's life: [`cli`] and [`bootstrap`] (containerd executes the binary),
+//! [`daemon`] (the shim's processes), [`service`] (the calls), [`bundle`], [`options`], [`entry`], [`rootfs`]
+//! and [`stdio`] (what Create has to find out and set up), [`zygote`] (the fork, the confinement, the guest),
+//! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told).
+
+pub mod bootstrap;
+pub mod bundle;
+pub mod cgroup;
+pub mod cleanup;
+pub mod cli;
+pub mod daemon;
+pub mod entry;
+pub mod events;
+pub mod fault;
+pub mod logging;
+pub mod options;
+pub mod paths;
+pub mod rootfs;
+pub mod service;
+pub mod stdio;
+pub mod zygote;

@@ -1,0 +1,32 @@
+//! `containerd-shim-tandem-v1`: see the library for what it does.
+
+use std::process::ExitCode;
+
+use tandem_shim::bootstrap::{delete, info, start};
+use tandem_shim::cli::{Action, Args};
+use tandem_shim::fault::Result;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // containerd shows the user what `start` and `delete` print.
+            eprintln!("containerd-shim-tandem-v1: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let args = Args::parse(std::env::args().skip(1))?;
+    match args.action {
+        Action::Start => start::run(&args),
+        Action::Delete => delete::run(&args),
+        Action::Serve => start::serve(&args),
+        Action::Info => info::run(),
+        Action::Version => {
+            info::version();
+            Ok(())
+        }
+    }
+}

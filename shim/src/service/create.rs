@@ -1,0 +1,169 @@
+//! The Create call: from a bundle to a confined process that waits for Start.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use tandem_image::{ErrorKind, ImageError, Resolution};
+
+use super::Service;
+use super::container::{Container, Status, StreamNames};
+use crate::bundle::Bundle;
+use crate::cleanup::Remains;
+use crate::cli::check_name;
+use crate::entry::{self, Entry};
+use crate::fault::{Fault, Kind, Result};
+use crate::options::Options;
+use crate::zygote::wire::{Create, Request, Workload};
+use crate::{rootfs, stdio};
+
+/// What will run, and its module if it is a file of its own.
+struct Plan {
+    workload: Workload,
+    module: Option<OwnedFd>,
+}
+
+impl Service {
+    /// Creates the container of `request`; whatever fails, nothing is left of it.
+    pub(super) async fn create_container(&self, request: CreateTaskRequest) -> Result<u32> {
+        let id = request.id.clone();
+        check_name("container id", &id)?;
+        if !request.checkpoint.is_empty() {
+            return Err(Fault::unimplemented("restoring from a checkpoint is not supported"));
+        }
+        if request.terminal {
+            return Err(Fault::unimplemented("terminals are not supported yet: unset tty in the pod spec"));
+        }
+        let options = Options::decode(request.options.as_ref())?;
+        let bundle = Bundle::load(Path::new(&request.bundle))?;
+        let root = bundle.rootfs();
+        let (streams, held) = stdio::open(&request.stdin, &request.stdout, &request.stderr)?;
+        self.reserve(&id, bundle, &request, held, options.systemd_cgroup)?;
+
+        let created = async {
+            if !request.rootfs.is_empty() {
+                rootfs::mount_all(&request.rootfs, &root)?;
+            }
+            let plan = self.plan(&id, &root).await?;
+            let mut fds: Vec<RawFd> =
+                [&streams.stdin, &streams.stdout, &streams.stderr].map(AsRawFd::as_raw_fd).into();
+            fds.extend(plan.module.as_ref().map(AsRawFd::as_raw_fd));
+            let create = Create {
+                id: id.clone(),
+                bundle: request.bundle.clone().into(),
+                state_root: self.paths.containers(&self.namespace),
+                systemd_cgroup: options.systemd_cgroup,
+                workload: plan.workload,
+            };
+            self.zygote
+                .ask(Some(id.clone()), |op| Request::Create { op, create }, &fds)
+                .await
+        }
+        .await;
+        drop(streams);
+
+        match created {
+            Ok(()) => Ok(self.pid_of(&id)),
+            Err(fault) => {
+                self.forget_failed(&id, &root).await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes the id, so that a second Create of it fails, whoever comes first.
+    fn reserve(
+        &self,
+        id: &str,
+        bundle: Bundle,
+        request: &CreateTaskRequest,
+        held: stdio::Held,
+        systemd_cgroup: bool,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.containers.contains_key(id) {
+            return Err(Fault::exists(format!("container {id} exists already in this shim")));
+        }
+        let names = StreamNames {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+        };
+        let container = Container::new(bundle, names, held, systemd_cgroup);
+        state.containers.insert(id.to_owned(), container);
+        Ok(())
+    }
+
+    fn pid_of(&self, id: &str) -> u32 {
+        let state = self.state.lock();
+        let status = state.containers.get(id).map(Container::status);
+        status.and_then(Status::pid).map_or(0, i32::unsigned_abs)
+    }
+
+    /// Decides by the entrypoint's content, and only where there is no such file by the image's layers,
+    /// which costs calls to containerd.
+    async fn plan(&self, id: &str, root: &Path) -> Result<Plan> {
+        let entry = {
+            let state = self.state.lock();
+            entry::find(&state.container(id)?.bundle, root)?
+        };
+        match entry {
+            Entry::Linux => Ok(Plan { workload: Workload::Linux, module: None }),
+            Entry::Wasm { file, name, export } => Ok(Plan {
+                workload: Workload::Wasm { name, export, digest: None },
+                module: Some(file.into()),
+            }),
+            Entry::Missing { name, export } => self.plan_layer(id, &name, export).await,
+        }
+    }
+
+    async fn plan_layer(&self, id: &str, name: &str, export: Option<String>) -> Result<Plan> {
+        match self.images.resolve(id).await.map_err(image_fault)? {
+            Resolution::Module(layer) => {
+                let file = self.images.open(&layer).await.map_err(image_fault)?;
+                let workload = Workload::Wasm {
+                    name: format!("Wasm layer {} of image {}", layer.digest, layer.image),
+                    export,
+                    digest: Some(layer.digest.to_string()),
+                };
+                Ok(Plan { workload, module: Some(file.into()) })
+            }
+            Resolution::NoWasm { image } => Err(Fault::not_found(format!(
+                "entrypoint \"{}\" is not in the root file system of image {image}, which has no Wasm layer either: correct the image's entrypoint or the pod's command",
+                name.escape_debug()
+            ))),
+        }
+    }
+
+    /// Removes what a failed Create has made so far.
+    async fn forget_failed(&self, id: &str, root: &Path) {
+        let Some(container) = self.state.lock().containers.remove(id) else { return };
+        let state = self.paths.container(&self.namespace, id);
+        let (id, root) = (id.to_owned(), root.to_owned());
+        let removal = tokio::task::spawn_blocking(move || {
+            let remains = Remains {
+                id: &id,
+                state: &state,
+                rootfs: &root,
+                bundle: Some(&container.bundle),
+                cgroups: &container.cgroups,
+                systemd_cgroup: container.systemd_cgroup,
+            };
+            if let Err(fault) = remains.remove() {
+                tracing::error!(id, %fault, "cannot clean up after a failed create");
+            }
+        });
+        let _ = removal.await;
+    }
+}
+
+fn image_fault(error: ImageError) -> Fault {
+    let kind = match error.kind() {
+        ErrorKind::NotFound => Kind::NotFound,
+        ErrorKind::InvalidArgument => Kind::InvalidArgument,
+        ErrorKind::FailedPrecondition => Kind::FailedPrecondition,
+        ErrorKind::Unavailable => Kind::Unavailable,
+        ErrorKind::Internal => Kind::Internal,
+    };
+    Fault { kind, message: crate::fault::chain(&error) }
+}

@@ -1,0 +1,167 @@
+//! Start, Wait, Kill and Delete.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use containerd_shim_protos::api::{TaskDelete, TaskStart};
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::topics;
+use libcontainer::notify_socket::NOTIFY_FILE;
+use nix::sys::signal::Signal;
+
+use super::Service;
+use super::container::{Exit, Status};
+use super::state::no_such;
+use crate::cleanup::Remains;
+use crate::events::timestamp;
+use crate::fault::{Fault, Kind, Result};
+use crate::zygote::wire::Request;
+
+impl Service {
+    /// Lets a created container run.
+    pub(super) async fn start_container(&self, id: &str) -> Result<u32> {
+        let dir = self.paths.container(&self.namespace, id);
+        let pid = {
+            let state = self.state.lock();
+            let container = state.container(id)?;
+            let Status::Created { pid } = container.status() else {
+                return Err(not_in(id, "created", container.status()));
+            };
+            let hooks = container.bundle.has_host_hooks();
+            if !hooks {
+                release(&dir).map_err(|error| {
+                    Fault::internal(format!("container {id} cannot be started: {error}; its process may have been killed"))
+                })?;
+            }
+            // Still under the lock: the process may have ended by now, but its exit comes after this in the events.
+            container.set_status(Status::Running { pid });
+            self.state.events().publish(
+                topics::TASK_START_EVENT_TOPIC,
+                &TaskStart { container_id: id.to_owned(), pid: pid.unsigned_abs(), ..Default::default() },
+            );
+            if !hooks {
+                return Ok(pid.unsigned_abs());
+            }
+            pid
+        };
+        self.zygote
+            .ask(None, |op| Request::StartWithHooks { op, state: dir }, &[])
+            .await?;
+        Ok(pid.unsigned_abs())
+    }
+
+    /// Waits for the end of the container's first process.
+    pub(super) async fn wait_container(&self, id: &str) -> Result<Exit> {
+        let mut status = self.state.lock().container(id)?.subscribe();
+        // The sender goes away without an exit only when a Create fails.
+        let last = status.wait_for(|status| status.exit().is_some()).await.map_err(|_| no_such(id))?;
+        last.exit().ok_or_else(|| no_such(id))
+    }
+
+    /// Sends a signal to the first process, or to every process of the container.
+    pub(super) async fn kill_container(&self, id: &str, signal: u32, all: bool) -> Result<()> {
+        let signal = i32::try_from(signal)
+            .ok()
+            .filter(|signal| (0..=64).contains(signal))
+            .ok_or_else(|| Fault::invalid(format!("{signal} is not a signal")))?;
+        let (status, cgroups) = {
+            let state = self.state.lock();
+            let container = state.container(id)?;
+            (container.status(), container.cgroups.clone())
+        };
+        let pid = match status {
+            Status::Created { pid } | Status::Running { pid } => pid,
+            Status::Creating => return Err(not_in(id, "created", status)),
+            Status::Stopped { .. } => {
+                return Err(Fault::not_found(format!("process of container {id} already finished")));
+            }
+        };
+        if all && let Ok(signal) = Signal::try_from(signal) {
+            cgroups.kill(signal);
+        }
+        let killed = self.zygote.ask(None, |op| Request::Kill { op, pid, signal }, &[]).await;
+        match killed {
+            // "All" may have ended it already.
+            Err(fault) if all && fault.kind == Kind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes a container that has ended, or that never ran.
+    pub(super) async fn delete_container(&self, id: &str) -> Result<(i32, Exit)> {
+        let status = self.state.lock().container(id)?.status();
+        if let Status::Created { .. } = status {
+            // Its process waits for a Start that will not come. It may just have ended: no matter.
+            let _ = self.kill_container(id, Signal::SIGKILL as u32, false).await;
+            self.wait_container(id).await?;
+        }
+        // Whoever takes the container out deletes it; a second Delete at the same time finds nothing.
+        let container = {
+            let mut state = self.state.lock();
+            let status = state.container(id)?.status();
+            if status.exit().is_none() {
+                return Err(not_in(id, "stopped", status));
+            }
+            state.containers.remove(id).ok_or_else(|| no_such(id))?
+        };
+        let Status::Stopped { pid, exit } = container.status() else { return Err(no_such(id)) };
+        let dir = self.paths.container(&self.namespace, id);
+        let name = id.to_owned();
+        let removed = tokio::task::spawn_blocking(move || {
+            let rootfs = container.bundle.rootfs();
+            let remains = Remains {
+                id: &name,
+                state: &dir,
+                rootfs: &rootfs,
+                bundle: Some(&container.bundle),
+                cgroups: &container.cgroups,
+                systemd_cgroup: container.systemd_cgroup,
+            };
+            let result = remains.remove();
+            (container, result)
+        })
+        .await;
+        let (container, result) = removed.map_err(|error| Fault::internal(format!("delete of container {id}: {error}")))?;
+        if let Err(fault) = result {
+            // Still there, so that a second Delete can finish it.
+            self.state.lock().containers.insert(id.to_owned(), container);
+            return Err(fault);
+        }
+        self.published_delete(id, pid, exit);
+        Ok((pid, exit))
+    }
+
+    fn published_delete(&self, id: &str, pid: i32, exit: Exit) {
+        self.state.events().publish(
+            topics::TASK_DELETE_EVENT_TOPIC,
+            &TaskDelete {
+                container_id: id.to_owned(),
+                pid: pid.unsigned_abs(),
+                exit_status: exit.status,
+                exited_at: MessageField::some(timestamp(exit.at)),
+                ..Default::default()
+            },
+        );
+    }
+}
+
+/// Tells the waiting process to go on, as libcontainer's `Container::start` does, without reading and
+/// writing the state file around it. Through the directory's descriptor, because a socket's path has 108 bytes.
+fn release(dir: &Path) -> std::io::Result<()> {
+    let dir = std::fs::File::open(dir)?;
+    let path = format!("/proc/self/fd/{}/{NOTIFY_FILE}", dir.as_raw_fd());
+    UnixStream::connect(path)?.write_all(b"start container")
+}
+
+fn not_in(id: &str, needed: &str, status: Status) -> Fault {
+    let is = match status {
+        Status::Creating => "being created",
+        Status::Created { .. } => "created but not started",
+        Status::Running { .. } => "running",
+        Status::Stopped { .. } => "stopped",
+    };
+    Fault::precondition(format!("container {id} is {is}, not {needed}"))
+}
+

@@ -1,0 +1,220 @@
+//! The zygote: a single-threaded process beside the service, with the Wasm engine warm, from which every
+//! container is forked.
+//!
+//! Why a process of its own: a fork in a threaded process copies locks that no thread will ever release, so
+//! a fork may happen only here. And because every container's first process is a child of the zygote, the
+//! zygote alone reaps and signals them: a pid cannot be reused between the two.
+//!
+//! Each operation that may take long (create, hooks) runs in a forked *worker*, so that a hook that hangs
+//! or a compilation that takes its time keeps neither another container nor a kill waiting, and so that
+//! what libcontainer changes in its own process (working directory, OOM score, dumpable flag) ends with it.
+//! The worker answers the service itself, then exits; the container's first process is then reparented to
+//! the zygote, which is its subreaper.
+
+mod create;
+mod linux;
+mod wasm;
+pub mod wire;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::MsgFlags;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
+use tandem_engine::{Host, Kind};
+
+use crate::fault::{Fault, Result, chain};
+use crate::paths::Paths;
+use wire::{Op, Report, Request};
+
+/// How long the zygote waits for its killed children before it leaves them to `init`.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Everything a worker needs, ready before the first request.
+pub struct Zygote {
+    socket: OwnedFd,
+    children: SignalFd,
+    host: Host,
+    cache: tandem_aot::Cache,
+    workers: HashMap<i32, Op>,
+}
+
+impl Zygote {
+    /// Makes the current process, which must be single-threaded, the zygote behind `socket`.
+    pub fn new(socket: OwnedFd, paths: &Paths) -> Result<Self> {
+        let fault = |what: &str, errno: Errno| Fault::internal(format!("zygote: {what}: {errno}"));
+        nix::sys::prctl::set_child_subreaper(true).map_err(|e| fault("become subreaper", e))?;
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(|e| fault("block SIGCHLD", e))?;
+        let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(|e| fault("open signalfd", e))?;
+        let engine = tandem_aot::engine_config()
+            .and_then(|config| tandem_engine::Engine::new(&config))
+            .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
+        let host = Host::new(engine)
+            .map_err(|error| Fault::internal(format!("zygote: cannot prepare the Wasm host: {}", chain(&error))))?;
+        let cache = tandem_aot::Cache::new(paths.cache(), &paths.stamps())
+            .map_err(|error| Fault::internal(chain(&error)))?;
+        Ok(Self { socket, children, host, cache, workers: HashMap::new() })
+    }
+
+    /// Serves until the service is gone, then ends every process below.
+    pub fn serve(mut self) {
+        self.warm();
+        loop {
+            let mut fds = [
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    tracing::error!(%errno, "zygote cannot poll");
+                    break;
+                }
+            }
+            let requested = fds[0].any().unwrap_or(false);
+            if fds[1].any().unwrap_or(false) {
+                self.reap();
+            }
+            if requested && !self.take_request() {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// Builds what every guest of a kind shares while containerd is still connecting.
+    fn warm(&mut self) {
+        for kind in [Kind::CoreCommand, Kind::ComponentCommand, Kind::HttpServer] {
+            if let Err(error) = self.host.warm(kind) {
+                tracing::error!(error = chain(&error), "Wasm host cannot be warmed");
+            }
+        }
+    }
+
+    /// Handles one request; `false` when the service is gone.
+    fn take_request(&mut self) -> bool {
+        match wire::receive::<Request>(self.socket.as_fd(), MsgFlags::empty()) {
+            Ok(Some((request, fds))) => {
+                self.handle(request, fds);
+                true
+            }
+            Ok(None) => false,
+            Err(errno) => {
+                tracing::error!(%errno, "zygote cannot read a request");
+                errno == Errno::EBADMSG
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
+        match request {
+            Request::Create { op, create } => self.in_worker(op, |zygote| {
+                create::create(zygote, create, fds).map(|pid| Report::Created { op, pid })
+            }),
+            Request::StartWithHooks { op, state } => self.in_worker(op, |_| {
+                create::start_with_hooks(state).map(|()| Report::Done { op })
+            }),
+            Request::Kill { op, pid, signal } => {
+                // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
+                let result = Errno::result(unsafe { libc::kill(pid, signal) });
+                self.report(&match result {
+                    Ok(_) => Report::Done { op },
+                    Err(Errno::ESRCH) => {
+                        Report::Failed { op, fault: Fault::not_found("process already finished") }
+                    }
+                    Err(errno) => Report::Failed {
+                        op,
+                        fault: Fault::invalid(format!("cannot send signal {signal} to process {pid}: {errno}")),
+                    },
+                });
+            }
+        }
+    }
+
+    /// Runs `work` in a forked worker that reports its result and exits.
+    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Report>) {
+        // SAFETY: the zygote is single-threaded, so the child may go on as a full process.
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { child }) => {
+                self.workers.insert(child.as_raw(), op);
+            }
+            Ok(ForkResult::Child) => {
+                let mut mask = SigSet::empty();
+                mask.add(Signal::SIGCHLD);
+                let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
+                let report = work(self).unwrap_or_else(|fault| Report::Failed { op, fault });
+                self.report(&report);
+                std::process::exit(0);
+            }
+            Err(errno) => {
+                let fault = Fault::exhausted(format!("cannot fork: {errno}; the node is out of processes or memory"));
+                self.report(&Report::Failed { op, fault });
+            }
+        }
+    }
+
+    fn report(&self, report: &Report) {
+        if let Err(errno) = wire::send(self.socket.as_fd(), report, &[], MsgFlags::empty()) {
+            tracing::error!(%errno, ?report, "zygote cannot report");
+        }
+    }
+
+    /// Collects every child that ended and tells the service.
+    fn reap(&mut self) {
+        while let Ok(Some(_)) = self.children.read_signal() {}
+        loop {
+            let (pid, status) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code.unsigned_abs()),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as u32),
+                Ok(WaitStatus::StillAlive) | Err(_) => return,
+                Ok(_) => continue,
+            };
+            match self.workers.remove(&pid.as_raw()) {
+                Some(op) => self.report(&Report::WorkerGone { op }),
+                None => self.report(&Report::Exited { pid: pid.as_raw(), status }),
+            }
+        }
+    }
+
+    /// The service is gone: nobody could ever stop or wait for what runs here, so it ends now. containerd
+    /// then calls the `delete` action, which removes what processes leave.
+    fn end(&mut self) {
+        let deadline = Instant::now() + LAST_WAIT;
+        loop {
+            let children = children();
+            if children.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            for pid in children {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            let _ = poll(&mut [PollFd::new(self.children.as_fd(), PollFlags::POLLIN)], 20u8);
+            while let Ok(Some(_)) = self.children.read_signal() {}
+            while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+                waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))
+            {}
+        }
+    }
+
+    /// Descriptors that a guest, which runs in this very process image, must not inherit.
+    fn private_fds(&self) -> Vec<RawFd> {
+        use std::os::fd::AsRawFd;
+        vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
+    }
+}
+
+/// The zygote's children, from proc_pid_children(5).
+fn children() -> Vec<i32> {
+    let pid = getpid();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}

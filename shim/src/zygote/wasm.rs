@@ -1,0 +1,124 @@
+//! Wasm containers: the guest is made ready before the fork, so that whatever is wrong with it fails Create,
+//! and runs in the container's confined first process, without an execve.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use oci_spec::runtime::Spec;
+use tandem_aot::{CompileError, Digest, Loaded, Source};
+use tandem_engine::{Code, Guest, GuestSpec, Preopen};
+
+use super::Zygote;
+use crate::fault::{Fault, Kind, Result, chain};
+
+/// Gets the module from the compiled-code cache, or compiles it into it, and checks that it can run.
+pub fn prepare(
+    zygote: &Zygote,
+    name: &str,
+    export: Option<&str>,
+    digest: Option<&str>,
+    module: Option<OwnedFd>,
+) -> Result<Guest> {
+    let engine = zygote.host.engine();
+    let expected = digest
+        .map(str::parse::<Digest>)
+        .transpose()
+        .map_err(|error| Fault::invalid(format!("{name}: {error}")))?;
+    let file = module
+        .map(File::from)
+        .ok_or_else(|| Fault::internal(format!("{name}: the zygote was given no module")))?;
+    let source = Source { name: name.to_owned(), file, expected };
+    let artifact = zygote
+        .cache
+        .get_or_compile(engine, &source)
+        .map_err(|error| uncompiled(&error))?;
+    let code = match artifact.load(engine) {
+        Ok(Loaded::Core(module)) => Code::Core(module),
+        Ok(Loaded::Component(component)) => Code::Component(component),
+        Err(error) => return Err(Fault::internal(format!("{name}: {}", chain(&error)))),
+    };
+    zygote
+        .host
+        .prepare(&code, export)
+        .map_err(|error| Fault::invalid(format!("{name}: {}", chain(&error))))
+}
+
+fn uncompiled(error: &CompileError) -> Fault {
+    let kind = match error {
+        error if error.is_module_fault() => Kind::InvalidArgument,
+        error if error.is_resource_fault() => Kind::ResourceExhausted,
+        _ => Kind::Internal,
+    };
+    Fault { kind, message: chain(error) }
+}
+
+/// Runs in the confined first process of a Wasm container.
+#[derive(Clone)]
+pub struct WasmExecutor {
+    /// Taken by the one process that runs it; libcontainer clones executors, not guests.
+    guest: Rc<RefCell<Option<Guest>>>,
+    env: RefCell<Vec<(String, String)>>,
+    process_name: String,
+    private_fds: Vec<RawFd>,
+}
+
+impl WasmExecutor {
+    /// An executor for `guest`; `private_fds` are closed in the container's process.
+    pub fn new(guest: Guest, name: &str, private_fds: Vec<RawFd>) -> Self {
+        let file = Path::new(name).file_name().and_then(|name| name.to_str());
+        Self {
+            guest: Rc::new(RefCell::new(Some(guest))),
+            env: RefCell::default(),
+            process_name: file.unwrap_or("wasm").to_owned(),
+            private_fds,
+        }
+    }
+
+    fn spec(&self, spec: &Spec) -> GuestSpec {
+        let process = spec.process().as_ref();
+        let cwd = process.map(|process| process.cwd().display().to_string());
+        GuestSpec {
+            args: process.and_then(|process| process.args().clone()).unwrap_or_default(),
+            env: self.env.borrow().clone(),
+            cwd: cwd.filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| "/".into()),
+            // The whole of the container's file system, mounts included. What is read-only there is so by the
+            // kernel, for the guest as for any process: a second, coarser rule here would also make volumes
+            // below a read-only root unwritable.
+            preopens: vec![Preopen { host_path: "/".into(), guest_path: "/".into(), read_only: false }],
+            max_memory_bytes: None,
+        }
+    }
+}
+
+impl Executor for WasmExecutor {
+    fn validate(&self, _: &Spec) -> std::result::Result<(), ExecutorValidationError> {
+        // Nothing is executed, so close-on-exec does not help: the zygote's own channels are closed here,
+        // after confinement and before the guest.
+        for fd in &self.private_fds {
+            // SAFETY: these descriptors are copies that the fork made; their owners are never dropped in this
+            // process, which ends with exit().
+            unsafe { libc::close(*fd) };
+        }
+        let name = std::ffi::CString::new(self.process_name.as_str()).unwrap_or_default();
+        let _ = nix::sys::prctl::set_name(&name);
+        Ok(())
+    }
+
+    fn setup_envs(&self, envs: HashMap<String, String>) -> std::result::Result<(), ExecutorSetEnvsError> {
+        let mut env: Vec<_> = envs.into_iter().collect();
+        env.sort();
+        self.env.replace(env);
+        Ok(())
+    }
+
+    fn exec(&self, spec: &Spec) -> std::result::Result<(), ExecutorError> {
+        let guest = self.guest.borrow_mut().take();
+        let guest = guest.ok_or_else(|| ExecutorError::Other("the guest has run already".into()))?;
+        std::process::exit(guest.run(&self.spec(spec)))
+    }
+}

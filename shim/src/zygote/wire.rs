@@ -1,0 +1,189 @@
+//! The messages between the shim's service and its zygote: one JSON object a datagram, over a
+//! SOCK_SEQPACKET socket pair, with descriptors as ancillary data. Both ends are this binary.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+
+/// Longest message: paths and an error text. A longer text is cut before it is sent.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Descriptors with one message: three streams and a module.
+const MAX_FDS: usize = 4;
+
+/// Number of an operation, to find the waiting caller by.
+pub type Op = u64;
+
+/// What the service asks of the zygote.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Create a container; descriptors: stdin, stdout, stderr and, for Wasm, the module if it is known.
+    Create {
+        /// Operation to answer.
+        op: Op,
+        /// What to create.
+        create: Create,
+    },
+    /// Send a signal to a process that the zygote is the parent of.
+    Kill {
+        /// Operation to answer.
+        op: Op,
+        /// The process.
+        pid: i32,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Let a created container run and run its poststart hooks.
+    StartWithHooks {
+        /// Operation to answer.
+        op: Op,
+        /// The container's state directory.
+        state: PathBuf,
+    },
+}
+
+/// A container to create.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Create {
+    /// Container id.
+    pub id: String,
+    /// Bundle directory; libcontainer reads the spec from it.
+    pub bundle: PathBuf,
+    /// Directory in which libcontainer makes the container's state directory.
+    pub state_root: PathBuf,
+    /// Whether systemd makes the cgroup.
+    pub systemd_cgroup: bool,
+    /// What runs in it.
+    pub workload: Workload,
+}
+
+/// What runs in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Workload {
+    /// `process.args` by execve.
+    Linux,
+    /// A Wasm module or component.
+    Wasm {
+        /// Name for messages.
+        name: String,
+        /// Export to call.
+        export: Option<String>,
+        /// Digest that the content must have (`sha256:…`), for a layer of the image.
+        digest: Option<String>,
+    },
+}
+
+/// What the zygote, or a worker it forked, tells the service.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// A container's first process is there and waits for Start.
+    Created {
+        /// The operation.
+        op: Op,
+        /// The process, in the host's PID namespace.
+        pid: i32,
+    },
+    /// An operation without a result succeeded.
+    Done {
+        /// The operation.
+        op: Op,
+    },
+    /// An operation failed.
+    Failed {
+        /// The operation.
+        op: Op,
+        /// Why.
+        fault: Fault,
+    },
+    /// A process ended.
+    Exited {
+        /// The process.
+        pid: i32,
+        /// Its exit code, or 128 + signal.
+        status: u32,
+    },
+    /// The worker of an operation ended; if it has not answered before, it never will.
+    WorkerGone {
+        /// The operation.
+        op: Op,
+    },
+}
+
+/// Sends `message` with `fds`. Blocks unless `flags` say otherwise.
+pub fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[RawFd], flags: MsgFlags) -> nix::Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(Errno::EMSGSIZE);
+    }
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control: &[ControlMessage] = if fds.is_empty() { &[] } else { &rights };
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
+    loop {
+        let sent = sendmsg::<UnixAddr>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], control, flags, None);
+        match sent {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Receives one message; `None` when the other end is closed.
+pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>, flags: MsgFlags) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0u8; MAX_MESSAGE];
+    let mut control = cmsg_space!([RawFd; MAX_FDS]);
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (length, fds) = loop {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(received) => {
+                let mut fds = Vec::new();
+                for message in received.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(received) = message {
+                        // SAFETY: the kernel has just installed these descriptors for us; nobody else knows them.
+                        fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                    }
+                }
+                break (received.bytes, fds);
+            }
+        }
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(&bytes[..length]).map_err(|_| Errno::EBADMSG)?;
+    Ok(Some((message, fds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptors() {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let request = Request::Kill { op: 7, pid: 1, signal: 9 };
+        send(a.as_fd(), &request, &[write.as_raw_fd()], MsgFlags::empty()).unwrap();
+        drop(write);
+        let (message, mut fds) = receive::<Request>(b.as_fd(), MsgFlags::empty()).unwrap().unwrap();
+        assert!(matches!(message, Request::Kill { op: 7, .. }));
+        std::fs::File::from(fds.remove(0)).write_all(b"x").unwrap();
+        let mut byte = [0];
+        nix::unistd::read(&read, &mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+        drop(a);
+        assert!(receive::<Request>(b.as_fd(), MsgFlags::empty()).unwrap().is_none());
+    }
+}

@@ -3,8 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use containerd_client::services::v1::{
-    Container as Record, CreateContainerRequest, container::Runtime,
-    snapshots::PrepareSnapshotRequest,
+    Container as Record, CreateContainerRequest, container::Runtime, snapshots::PrepareSnapshotRequest,
 };
 use prost_types::Any;
 use serde_json::{Value, json};
@@ -63,8 +62,7 @@ impl ContainerBuilder {
     /// too clashes in runc's state directory, which all instances share.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = id.into();
-        self.spec["linux"]["cgroupsPath"] =
-            format!("{}/{}", self.session.home.cgroup(), self.id).into();
+        self.spec["linux"]["cgroupsPath"] = format!("{}/{}", self.session.home.cgroup(), self.id).into();
         self
     }
 
@@ -130,8 +128,7 @@ impl ContainerBuilder {
 
     /// Has these capabilities instead of the default ones.
     pub fn capabilities(mut self, names: &[&str]) -> Self {
-        self.spec["process"]["capabilities"] =
-            json!({ "bounding": names, "permitted": names, "effective": names });
+        self.spec["process"]["capabilities"] = json!({ "bounding": names, "permitted": names, "effective": names });
         self
     }
 
@@ -283,9 +280,7 @@ impl ContainerBuilder {
         let call = snapshots.prepare(request);
         session.call("snapshots.Prepare", id, call).await?;
 
-        let spec = self
-            .raw_spec
-            .unwrap_or_else(|| self.spec.to_string().into_bytes());
+        let spec = self.raw_spec.unwrap_or_else(|| self.spec.to_string().into_bytes());
         let record = Record {
             id: id.clone(),
             labels: self.labels,

@@ -169,8 +169,7 @@ mod tests {
     #[test]
     fn the_next_run_clears_away_what_a_killed_run_left_and_nothing_else() {
         let base = tempfile::tempdir().unwrap();
-        let [dead, alive, kept] =
-            ["dead", "alive", "kept"].map(|name| base.path().join(format!("{PREFIX}{name}")));
+        let [dead, alive, kept] = ["dead", "alive", "kept"].map(|name| base.path().join(format!("{PREFIX}{name}")));
         for dir in [&dead, &alive, &kept] {
             fs::create_dir(dir).unwrap();
         }
@@ -178,11 +177,7 @@ mod tests {
         let _owner = Owner::of(&alive).unwrap();
         drop(Owner::of(&kept).unwrap());
         File::create(kept.join(KEEP)).unwrap();
-        let mut process = Command::new("sleep")
-            .arg("30")
-            .env("OF", &dead)
-            .spawn()
-            .unwrap();
+        let mut process = Command::new("sleep").arg("30").env("OF", &dead).spawn().unwrap();
         while process::of(&Home::new(dead.clone(), "dead".into()), 0).is_empty() {
             std::thread::sleep(deadline::POLL);
         }

@@ -37,12 +37,7 @@ const CRI: [&str; 5] = [
 ];
 
 /// The text of `config.toml`.
-pub(crate) fn text(
-    generation: Generation,
-    home: &Home,
-    snapshotter: &str,
-    cri: Option<&Cri>,
-) -> String {
+pub(crate) fn text(generation: Generation, home: &Home, snapshotter: &str, cri: Option<&Cri>) -> String {
     let mut disabled: Vec<&str> = UNUSED.to_vec();
     if cri.is_none() {
         disabled.extend(CRI);

@@ -57,20 +57,9 @@ impl Container {
         });
         let mut snapshots = self.session.client().snapshots();
         let call = snapshots.mounts(request);
-        let mounts = self
-            .session
-            .call("snapshots.Mounts", &self.id, call)
-            .await?;
+        let mounts = self.session.call("snapshots.Mounts", &self.id, call).await?;
         let stdin = self.stdin.clone();
-        Task::create(
-            &self.session,
-            &self.id,
-            mounts.mounts,
-            self.tty,
-            stdin,
-            edit,
-        )
-        .await
+        Task::create(&self.session, &self.id, mounts.mounts, self.tty, stdin, edit).await
     }
 
     /// Creates the task, starts it, waits for its end and deletes it; the container stays.
@@ -101,10 +90,7 @@ impl Container {
         Ok(Output {
             code,
             stdout: task.stdout().text(),
-            stderr: task
-                .stderr()
-                .map(crate::stdio::OutputPipe::text)
-                .unwrap_or_default(),
+            stderr: task.stderr().map(crate::stdio::OutputPipe::text).unwrap_or_default(),
         })
     }
 
@@ -113,14 +99,10 @@ impl Container {
     /// # Errors
     /// containerd's refusal.
     pub async fn remove(self) -> Result<()> {
-        let request = self.session.request(DeleteContainerRequest {
-            id: self.id.clone(),
-        });
+        let request = self.session.request(DeleteContainerRequest { id: self.id.clone() });
         let mut containers = self.session.client().containers();
         let call = containers.delete(request);
-        self.session
-            .call("containers.Delete", &self.id, call)
-            .await?;
+        self.session.call("containers.Delete", &self.id, call).await?;
         self.remove_snapshot().await
     }
 

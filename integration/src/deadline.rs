@@ -19,28 +19,18 @@ pub const POLL: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// [`Error::Deadline`] after `limit`.
-pub async fn within<T>(
-    what: impl Into<String>,
-    limit: Duration,
-    future: impl Future<Output = T>,
-) -> Result<T> {
-    tokio::time::timeout(limit, future)
-        .await
-        .map_err(|_| Error::Deadline {
-            what: what.into(),
-            after: limit,
-        })
+pub async fn within<T>(what: impl Into<String>, limit: Duration, future: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(limit, future).await.map_err(|_| Error::Deadline {
+        what: what.into(),
+        after: limit,
+    })
 }
 
 /// Asks `probe` until it answers, at most `limit`; `what` names in the error what did not happen.
 ///
 /// # Errors
 /// [`Error::Deadline`] after `limit`.
-pub async fn until<T>(
-    what: impl Into<String>,
-    limit: Duration,
-    mut probe: impl FnMut() -> Option<T>,
-) -> Result<T> {
+pub async fn until<T>(what: impl Into<String>, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
     within(what, limit, async {
         loop {
             if let Some(found) = probe() {

@@ -104,10 +104,7 @@ impl Events {
     /// The events of a container so far, in the order in which they came.
     pub fn of(&self, container: &str) -> Vec<Event> {
         let seen = self.seen.borrow();
-        let mine = seen
-            .events
-            .iter()
-            .filter(|event| event.container == container);
+        let mine = seen.events.iter().filter(|event| event.container == container);
         mine.cloned().collect()
     }
 
@@ -128,11 +125,7 @@ impl Events {
         };
         let mut seen = self.seen.clone();
         let what = format!("event {kind:?} of {container}");
-        let found = within(
-            what,
-            deadline::SOON,
-            seen.wait_for(|seen| find(seen).is_some()),
-        );
+        let found = within(what, deadline::SOON, seen.wait_for(|seen| find(seen).is_some()));
         let found = found.await?.map(|seen| find(&seen));
         found
             .ok()
@@ -195,33 +188,13 @@ fn decode(envelope: Envelope) -> Option<Event> {
         }
         "/tasks/exit" => {
             let it = message::<wire::TaskExit>(&bytes)?;
-            let exec = if it.id == it.container_id {
-                none()
-            } else {
-                it.id
-            };
-            event(
-                EventKind::Exit,
-                it.container_id,
-                exec,
-                it.pid,
-                it.exit_status,
-            )
+            let exec = if it.id == it.container_id { none() } else { it.id };
+            event(EventKind::Exit, it.container_id, exec, it.pid, it.exit_status)
         }
         "/tasks/delete" => {
             let it = message::<wire::TaskDelete>(&bytes)?;
-            let exec = if it.id == it.container_id {
-                none()
-            } else {
-                it.id
-            };
-            event(
-                EventKind::Delete,
-                it.container_id,
-                exec,
-                it.pid,
-                it.exit_status,
-            )
+            let exec = if it.id == it.container_id { none() } else { it.id };
+            event(EventKind::Delete, it.container_id, exec, it.pid, it.exit_status)
         }
         "/tasks/oom" => {
             let it = message::<wire::TaskOom>(&bytes)?;
@@ -233,13 +206,7 @@ fn decode(envelope: Envelope) -> Option<Event> {
         }
         "/tasks/exec-started" => {
             let it = message::<wire::TaskExecStarted>(&bytes)?;
-            event(
-                EventKind::ExecStarted,
-                it.container_id,
-                it.exec_id,
-                it.pid,
-                0,
-            )
+            event(EventKind::ExecStarted, it.container_id, it.exec_id, it.pid, 0)
         }
         "/tasks/paused" => {
             let it = message::<wire::TaskPaused>(&bytes)?;

@@ -48,11 +48,7 @@ pub async fn send(stream: TcpStream, mut request: Request<Full<Bytes>>) -> Resul
         let host = peer.to_string().parse().map_err(broken)?;
         request.headers_mut().insert(HOST, host);
     }
-    let what = format!(
-        "an answer from {peer} to {} {}",
-        request.method(),
-        request.uri()
-    );
+    let what = format!("an answer from {peer} to {} {}", request.method(), request.uri());
     let exchange = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
@@ -66,9 +62,7 @@ pub async fn send(stream: TcpStream, mut request: Request<Full<Bytes>>) -> Resul
             body,
         })
     };
-    within(what, deadline::CALL, exchange)
-        .await?
-        .map_err(broken)
+    within(what, deadline::CALL, exchange).await?.map_err(broken)
 }
 
 fn broken(cause: impl std::error::Error) -> Error {

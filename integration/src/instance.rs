@@ -92,9 +92,7 @@ impl Containerd {
     pub async fn ctr(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
         let mut command = Command::new(&self.binaries.ctr);
         command.arg("--address").arg(self.home().socket());
-        command
-            .args(["--namespace", &self.session.namespace])
-            .args(args);
+        command.args(["--namespace", &self.session.namespace]).args(args);
         command.kill_on_drop(true);
         let output = deadline::within("the end of ctr", deadline::CALL, command.output()).await?;
         let output = output.map_err(Error::system("cannot run", &self.binaries.ctr))?;
@@ -137,10 +135,7 @@ impl Containerd {
             return Ok(());
         }
         let daemon = self.daemon.insert(Daemon::spawn(&self.launch)?);
-        self.session
-            .home
-            .daemon
-            .store(daemon.pid(), Ordering::Relaxed);
+        self.session.home.daemon.store(daemon.pid(), Ordering::Relaxed);
         let since = Instant::now();
         loop {
             let request = self.session.request(());

@@ -129,20 +129,14 @@ pub(crate) fn seen(home: &Home) -> Vec<Leftover> {
         })
         .collect();
     // A network namespace that the test itself made is kept by a mount; it ends with the test.
-    let mine = |mount: &Mount| {
-        mount.point.starts_with(&home.dir) && !mount.point.starts_with(home.netns())
-    };
+    let mine = |mount: &Mount| mount.point.starts_with(&home.dir) && !mount.point.starts_with(home.netns());
     found.extend(
         mounts()
             .into_iter()
             .filter(mine)
             .map(|Mount { point, kind }| Leftover::Mount { point, kind }),
     );
-    found.extend(
-        cgroup::below(&home.cgroup())
-            .into_iter()
-            .map(Leftover::Cgroup),
-    );
+    found.extend(cgroup::below(&home.cgroup()).into_iter().map(Leftover::Cgroup));
     files(&home.shim_run(), &lock(&home.ids), &mut found);
     for data in [home.state(), home.root()] {
         for namespace in entries(&data.join("io.containerd.runtime.v2.task")) {
@@ -194,14 +188,9 @@ fn mount(line: &str) -> Option<Mount> {
 
 /// The kernel writes blank, tab, newline and backslash as three octal digits.
 fn unescape(text: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 #[cfg(test)]

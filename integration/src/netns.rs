@@ -39,18 +39,10 @@ impl NetNs {
             unshare(CloneFlags::CLONE_NEWNET)?;
             loopback::up()?;
             let of_thread = Some("/proc/thread-self/ns/net");
-            mount(
-                of_thread,
-                &target,
-                None::<&str>,
-                MsFlags::MS_BIND,
-                None::<&str>,
-            )
+            mount(of_thread, &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         });
         let failed = Error::system("cannot make network namespace", &netns.path);
-        made.join()
-            .unwrap_or(Err(nix::Error::ECANCELED))
-            .map_err(failed)?;
+        made.join().unwrap_or(Err(nix::Error::ECANCELED)).map_err(failed)?;
         Ok(netns)
     }
 

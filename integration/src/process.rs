@@ -67,9 +67,9 @@ fn names_any(process: &Path, needles: &[Vec<u8>]) -> bool {
     ["cmdline", "environ", "cgroup"]
         .iter()
         .any(|file| fs::read(process.join(file)).is_ok_and(|text| named(&text)))
-        || ["exe", "cwd", "root"].iter().any(|link| {
-            fs::read_link(process.join(link)).is_ok_and(|to| named(to.as_os_str().as_bytes()))
-        })
+        || ["exe", "cwd", "root"]
+            .iter()
+            .any(|link| fs::read_link(process.join(link)).is_ok_and(|to| named(to.as_os_str().as_bytes())))
 }
 
 fn contains(text: &[u8], needle: &[u8]) -> bool {

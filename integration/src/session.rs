@@ -134,9 +134,7 @@ impl Session {
         let mut request = Request::new(message);
         // A namespace that is not ASCII is the caller's typing error; containerd then reports its absence.
         if let Ok(namespace) = self.namespace.parse() {
-            request
-                .metadata_mut()
-                .insert("containerd-namespace", namespace);
+            request.metadata_mut().insert("containerd-namespace", namespace);
         }
         request
     }
@@ -162,12 +160,10 @@ impl Session {
         future: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T> {
         let answer = within(format!("{call} of {object:?}"), limit, future).await?;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Error::Call {
-                call,
-                object: object.to_owned(),
-                status: Box::new(status),
-            })
+        answer.map(tonic::Response::into_inner).map_err(|status| Error::Call {
+            call,
+            object: object.to_owned(),
+            status: Box::new(status),
+        })
     }
 }

@@ -109,9 +109,7 @@ impl ContainerdBuilder {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let name = name.trim_start_matches(cleanup::PREFIX).to_owned();
         let home = Arc::new(Home::new(dir, name));
-        let snapshotter = self
-            .snapshotter
-            .unwrap_or_else(|| default_snapshotter(&home.dir));
+        let snapshotter = self.snapshotter.unwrap_or_else(|| default_snapshotter(&home.dir));
         let launch = self.launch(&home, &binaries, snapshotter)?;
 
         // From here on a failure must take the process away too, which dropping the instance does.
@@ -142,10 +140,7 @@ impl ContainerdBuilder {
         fs::write(&config, text).map_err(Error::system("cannot write", &config))?;
 
         let mut shims = BTreeMap::from([
-            (
-                "containerd-shim-runc-v2".to_owned(),
-                binaries.runc_shim.clone(),
-            ),
+            ("containerd-shim-runc-v2".to_owned(), binaries.runc_shim.clone()),
             ("containerd-shim-tandem-v1".to_owned(), tandem_shim()),
         ]);
         shims.extend(self.shims.clone());
@@ -178,8 +173,8 @@ impl ContainerdBuilder {
 
 /// Overlayfs needs an upper directory that is not itself on an overlay, as in a container.
 fn default_snapshotter(dir: &Path) -> &'static str {
-    let on_overlay = nix::sys::statfs::statfs(dir)
-        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC);
+    let on_overlay =
+        nix::sys::statfs::statfs(dir).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC);
     if on_overlay { "native" } else { "overlayfs" }
 }
 

@@ -41,10 +41,7 @@ pub fn default(cgroups_path: &str) -> Value {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         namespaces.push("cgroup");
     }
-    let namespaces: Vec<Value> = namespaces
-        .iter()
-        .map(|kind| json!({ "type": kind }))
-        .collect();
+    let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": "rootfs" },
@@ -124,18 +121,11 @@ pub fn seccomp() -> Value {
     const CLONE_NAMESPACES: u32 = 0x7E02_0000;
     const ENOSYS: u32 = 38;
     let allow = |names: &[&str], args: Value| json!({ "names": names, "action": "SCMP_ACT_ALLOW", "args": args });
-    let arg =
-        |index: u32, value: u32, op: &str| json!([{ "index": index, "value": value, "op": op }]);
+    let arg = |index: u32, value: u32, op: &str| json!([{ "index": index, "value": value, "op": op }]);
     let mut rules = vec![
-        allow(
-            &ALLOWED_CALLS.split_whitespace().collect::<Vec<_>>(),
-            json!([]),
-        ),
+        allow(&ALLOWED_CALLS.split_whitespace().collect::<Vec<_>>(), json!([])),
         allow(&["socket"], arg(0, AF_VSOCK, "SCMP_CMP_NE")),
-        allow(
-            &["process_vm_readv", "process_vm_writev", "ptrace"],
-            json!([]),
-        ),
+        allow(&["process_vm_readv", "process_vm_writev", "ptrace"], json!([])),
         allow(
             &["clone"],
             json!([{

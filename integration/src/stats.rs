@@ -32,17 +32,10 @@ impl Stats {
         match data.type_url.rsplit('/').next() {
             Some("io.containerd.cgroups.v1.Metrics") => {
                 let metrics = v1::Metrics::decode(bytes).map_err(broken)?;
-                let memory = metrics
-                    .memory
-                    .and_then(|memory| memory.usage)
-                    .unwrap_or_default();
+                let memory = metrics.memory.and_then(|memory| memory.usage).unwrap_or_default();
                 Ok(Self {
                     unified: false,
-                    cpu_ns: metrics
-                        .cpu
-                        .and_then(|cpu| cpu.usage)
-                        .unwrap_or_default()
-                        .total,
+                    cpu_ns: metrics.cpu.and_then(|cpu| cpu.usage).unwrap_or_default().total,
                     memory: memory.usage,
                     memory_limit: memory.limit,
                     pids: metrics.pids.unwrap_or_default().current,

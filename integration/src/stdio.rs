@@ -77,11 +77,8 @@ impl OutputPipe {
     /// # Errors
     /// [`Error::Deadline`].
     pub async fn wait_first_byte(&self) -> Result<Instant> {
-        self.wait(
-            |collected| collected.first.is_some() || collected.closed,
-            "output",
-        )
-        .await?;
+        self.wait(|collected| collected.first.is_some() || collected.closed, "output")
+            .await?;
         self.first_byte()
             .ok_or_else(|| Error::Setup(format!("{}: closed without output", self.path.display())))
     }
@@ -93,8 +90,7 @@ impl OutputPipe {
     pub async fn wait_for(&self, text: &str) -> Result<()> {
         let has = |collected: &Collected| String::from_utf8_lossy(&collected.data).contains(text);
         let what = format!("output of {text:?}");
-        self.wait(|collected| collected.closed || has(collected), &what)
-            .await?;
+        self.wait(|collected| collected.closed || has(collected), &what).await?;
         if has(&self.collected.borrow()) {
             return Ok(());
         }
@@ -121,9 +117,7 @@ impl OutputPipe {
         let mut collected = self.collected.clone();
         let what = format!("{what} in {}", self.path.display());
         // The sender ends only after it has set `closed`.
-        within(what, deadline::EXIT, collected.wait_for(ready))
-            .await
-            .map(drop)
+        within(what, deadline::EXIT, collected.wait_for(ready)).await.map(drop)
     }
 }
 
@@ -165,10 +159,7 @@ impl InputPipe {
             .read_write(true)
             .open_sender(&path)
             .map_err(Error::system("cannot open", &path))?;
-        Ok(Self {
-            path,
-            pipe: Some(pipe),
-        })
+        Ok(Self { path, pipe: Some(pipe) })
     }
 
     /// Where it is.

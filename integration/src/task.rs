@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use containerd_client::{
     services::v1::{
-        CreateTaskRequest, DeleteResponse, DeleteTaskRequest, GetRequest, KillRequest,
-        ListPidsRequest, MetricsRequest, StartRequest, WaitRequest,
+        CreateTaskRequest, DeleteResponse, DeleteTaskRequest, GetRequest, KillRequest, ListPidsRequest, MetricsRequest,
+        StartRequest, WaitRequest,
     },
     types::{Metric, Mount, v1::Process},
 };
@@ -68,15 +68,9 @@ impl Task {
         let mut request = CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs,
-            stdin: stdin
-                .as_ref()
-                .map(|pipe| path(pipe.path()))
-                .unwrap_or_default(),
+            stdin: stdin.as_ref().map(|pipe| path(pipe.path())).unwrap_or_default(),
             stdout: path(stdout.path()),
-            stderr: stderr
-                .as_ref()
-                .map(|pipe| path(pipe.path()))
-                .unwrap_or_default(),
+            stderr: stderr.as_ref().map(|pipe| path(pipe.path())).unwrap_or_default(),
             terminal,
             ..Default::default()
         };
@@ -142,13 +136,11 @@ impl Task {
         if let Some(stdin) = &mut self.stdin {
             stdin.close();
         }
-        let request = self
-            .session
-            .request(containerd_client::services::v1::CloseIoRequest {
-                container_id: self.id.clone(),
-                stdin: true,
-                ..Default::default()
-            });
+        let request = self.session.request(containerd_client::services::v1::CloseIoRequest {
+            container_id: self.id.clone(),
+            stdin: true,
+            ..Default::default()
+        });
         let mut tasks = self.session.client().tasks();
         let call = tasks.close_io(request);
         self.session.call("tasks.CloseIO", &self.id, call).await
@@ -235,9 +227,7 @@ impl Task {
         let call = tasks.delete(request);
         let answer = self.session.call("tasks.Delete", &self.id, call).await?;
         let DeleteResponse {
-            exit_status,
-            exited_at,
-            ..
+            exit_status, exited_at, ..
         } = answer;
         Ok(Exit {
             code: exit_status,
@@ -308,10 +298,7 @@ impl Task {
         let mut tasks = self.session.client().tasks();
         let call = tasks.metrics(request);
         let answer = self.session.call("tasks.Metrics", &self.id, call).await?;
-        let mine = answer
-            .metrics
-            .into_iter()
-            .find(|metric| metric.id == self.id);
+        let mine = answer.metrics.into_iter().find(|metric| metric.id == self.id);
         mine.ok_or_else(|| Error::Setup(format!("no metrics of task {:?}", self.id)))
     }
 

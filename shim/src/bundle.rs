@@ -65,7 +65,11 @@ impl Bundle {
                 path.display()
             )));
         }
-        Ok(Self { path: path.to_owned(), spec, args })
+        Ok(Self {
+            path: path.to_owned(),
+            spec,
+            args,
+        })
     }
 
     /// The bundle's directory.
@@ -96,7 +100,11 @@ impl Bundle {
 
     /// The spec's cgroup path as libcontainer resolves it.
     pub fn cgroup_path(&self, id: &str) -> PathBuf {
-        let path = self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+        let path = self
+            .spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.cgroups_path().clone());
         libcontainer::utils::get_cgroup_path(&path, id)
     }
 

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use libcontainer::container::Container;
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
+use libcontainer::container::Container;
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
@@ -52,9 +52,9 @@ impl Remains<'_> {
     /// The slow way: through libcontainer, which runs the poststop hooks and asks systemd where need be.
     fn remove_by_libcontainer(&self) -> Result<()> {
         match Container::load(self.state.to_owned()) {
-            Ok(mut container) => container.delete(true).map_err(|error| {
-                Fault::internal(format!("cannot delete container {}: {}", self.id, chain(&error)))
-            }),
+            Ok(mut container) => container
+                .delete(true)
+                .map_err(|error| Fault::internal(format!("cannot delete container {}: {}", self.id, chain(&error)))),
             // No state: the shim died before libcontainer wrote it, or after it was removed.
             Err(_) => self.remove_cgroup_of_spec(),
         }
@@ -63,7 +63,11 @@ impl Remains<'_> {
     fn remove_cgroup_of_spec(&self) -> Result<()> {
         let Some(bundle) = self.bundle else { return Ok(()) };
         let fault = |error: &dyn std::error::Error| {
-            Fault::internal(format!("cannot remove the cgroup of container {}: {}", self.id, chain(error)))
+            Fault::internal(format!(
+                "cannot remove the cgroup of container {}: {}",
+                self.id,
+                chain(error)
+            ))
         };
         let config = CgroupConfig {
             cgroup_path: bundle.cgroup_path(self.id),

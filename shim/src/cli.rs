@@ -76,9 +76,9 @@ impl Args {
                 "debug" => parsed.debug = switch,
                 "info" | "v" | "version" => {}
                 _ => {
-                    let value = inline.or_else(|| args.next()).ok_or_else(|| {
-                        Fault::invalid(format!("flag -{name} needs a value"))
-                    })?;
+                    let value = inline
+                        .or_else(|| args.next())
+                        .ok_or_else(|| Fault::invalid(format!("flag -{name} needs a value")))?;
                     match name {
                         "namespace" => parsed.namespace = value,
                         "id" => parsed.id = value,

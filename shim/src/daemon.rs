@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use containerd_shim_protos::shim_async::create_task;
+use containerd_shim_protos::shim_async::{Task, create_task};
 use containerd_shim_protos::ttrpc::asynchronous::{Server, transport::Listener};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -28,8 +28,9 @@ const TASK_V3: &str = "containerd.task.v3.Task";
 const TASK_V2: &str = "containerd.task.v2.Task";
 /// How long the last events may take to reach a containerd that is away, before the shim ends without it.
 const LAST_EVENTS: Duration = Duration::from_secs(10);
-/// How long containerd may take to read the reply to Shutdown.
-const LAST_REPLY: Duration = Duration::from_millis(100);
+/// Time for the reply to Shutdown to leave the process. containerd takes a closed connection for an answer as well, so
+/// this only keeps its log clean; and it waits for the shim's end, so it must be short.
+const LAST_REPLY: Duration = Duration::from_millis(1);
 
 /// A shim to be.
 pub struct Daemon {
@@ -53,9 +54,8 @@ pub struct Daemon {
 /// in the zygote, this returns when the service is gone.
 pub fn run(daemon: Daemon, listener: UnixListener) -> Result<()> {
     detach(&daemon)?;
-    let (service_end, zygote_end) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(|errno| Fault::internal(format!("cannot make a socket pair: {errno}")))?;
+    let (service_end, zygote_end) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(|errno| Fault::internal(format!("cannot make a socket pair: {errno}")))?;
     // SAFETY: this process is a fork of a single-threaded one and has started no thread.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
@@ -108,15 +108,21 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
         containerd: daemon.containerd.clone(),
     };
     let service = Arc::new(Service::new(settings, zygote, events, Arc::clone(&exit))?);
+    let tasks: Arc<dyn Task + Send + Sync> = service.clone();
 
-    listener.set_nonblocking(true).map_err(|error| fault("cannot serve", &error))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| fault("cannot serve", &error))?;
     let listener = Listener::try_from(listener).map_err(|error| fault("cannot serve", &error))?;
-    let v3 = create_task(Arc::clone(&service));
-    let v2 = create_task(Arc::clone(&service))
+    let v3 = create_task(Arc::clone(&tasks));
+    let v2 = create_task(Arc::clone(&tasks))
         .into_iter()
         .map(|(name, service)| (name.replace(TASK_V3, TASK_V2), service))
         .collect();
-    let mut server = Server::new().add_listener(listener).register_service(v3).register_service(v2);
+    let mut server = Server::new()
+        .add_listener(listener)
+        .register_service(v3)
+        .register_service(v2);
     server.start().await.map_err(|error| fault("cannot serve", &error))?;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| fault("cannot watch SIGTERM", &error))?;

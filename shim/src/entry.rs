@@ -92,7 +92,11 @@ impl Found {
         let named_wasm = matches!(extension, "wasm" | "wat" | "cwasm");
         if magic[..read] == *WASM_MAGIC || named_wasm {
             let export = export.map(str::to_owned);
-            return Ok(Entry::Wasm { file: self.file, name, export });
+            return Ok(Entry::Wasm {
+                file: self.file,
+                name,
+                export,
+            });
         }
         Ok(Entry::Linux)
     }
@@ -133,9 +137,7 @@ impl Tree<'_> {
     /// Opens `path` of the container, in the bind mount that covers it or in the root file system.
     fn open(&self, path: &Path) -> Result<Option<Found>> {
         let (root, below) = self.covering_mount(path);
-        let fault = |errno: Errno| {
-            Fault::invalid(format!("entrypoint {} cannot be opened: {errno}", path.display()))
-        };
+        let fault = |errno: Errno| Fault::invalid(format!("entrypoint {} cannot be opened: {errno}", path.display()));
         let located = match &below {
             Some(below) => open_in_root(&root, below),
             None => open_path(&root),
@@ -158,10 +160,12 @@ impl Tree<'_> {
             }
         }
         // Through /proc, so that it is this very file that is opened, now that it is known to be regular.
-        let file = File::open(format!("/proc/self/fd/{}", located.as_raw_fd())).map_err(|error| {
-            Fault::invalid(format!("entrypoint {} cannot be opened: {error}", path.display()))
-        })?;
-        Ok(Some(Found { file, path: path.to_owned() }))
+        let file = File::open(format!("/proc/self/fd/{}", located.as_raw_fd()))
+            .map_err(|error| Fault::invalid(format!("entrypoint {} cannot be opened: {error}", path.display())))?;
+        Ok(Some(Found {
+            file,
+            path: path.to_owned(),
+        }))
     }
 
     /// The host directory (or file) under which `path` is found, and the rest of the path below it.
@@ -251,10 +255,15 @@ mod tests {
     #[test]
     fn an_export_is_split_off_unless_a_file_has_the_whole_name() {
         let image = Image::new().file("a.wasm", WASM);
-        let Ok(Entry::Wasm { export, name, .. }) = image.find("/a.wasm#greet", "") else { panic!() };
+        let Ok(Entry::Wasm { export, name, .. }) = image.find("/a.wasm#greet", "") else {
+            panic!()
+        };
         assert_eq!((name.as_str(), export.as_deref()), ("/a.wasm", Some("greet")));
         let image = image.file("a.wasm#greet", WASM);
-        assert!(matches!(image.find("/a.wasm#greet", ""), Ok(Entry::Wasm { export: None, .. })));
+        assert!(matches!(
+            image.find("/a.wasm#greet", ""),
+            Ok(Entry::Wasm { export: None, .. })
+        ));
     }
 
     #[test]
@@ -271,7 +280,13 @@ mod tests {
         let image = Image::new();
         let fifo = image.dir.path().join("rootfs/f.wasm");
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        assert!(image.find("/f.wasm", "").unwrap_err().message.contains("not a regular file"));
+        assert!(
+            image
+                .find("/f.wasm", "")
+                .unwrap_err()
+                .message
+                .contains("not a regular file")
+        );
     }
 
     #[test]

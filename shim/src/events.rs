@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::protobuf::well_known_types::{any::Any, timestamp::Timestamp};
-use containerd_shim_protos::protobuf::{MessageFull, MessageField};
+use containerd_shim_protos::protobuf::{MessageField, MessageFull};
 use containerd_shim_protos::shim::{event::Envelope, events::ForwardRequest};
 use containerd_shim_protos::shim_async::{Client, EventsClient};
 use containerd_shim_protos::ttrpc::{Code, Error, context};
@@ -130,14 +130,15 @@ async fn send(client: &mut Option<EventsClient>, address: &str, envelope: Envelo
         return Outcome::Retry(Error::Others("not connected".into()));
     };
     let topic = envelope.topic.clone();
-    let request = ForwardRequest { envelope: MessageField::some(envelope), ..Default::default() };
+    let request = ForwardRequest {
+        envelope: MessageField::some(envelope),
+        ..Default::default()
+    };
     let context = context::with_duration(ANSWER);
     match connected.forward(context, &request).await {
         Ok(_) => Outcome::Taken,
         // containerd answered and will answer the same again: an event it refuses must not hold up the rest.
-        Err(Error::RpcStatus(status))
-            if matches!(status.code(), Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED) =>
-        {
+        Err(Error::RpcStatus(status)) if matches!(status.code(), Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED) => {
             tracing::error!(topic, message = status.message(), "containerd refused an event");
             Outcome::Taken
         }
@@ -159,7 +160,8 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
 mod tests {
     use super::*;
     use async_trait::async_trait;
-    use containerd_shim_protos::api::{Empty, TaskStart};
+    use containerd_shim_protos::api::Empty;
+    use containerd_shim_protos::events::task::TaskStart;
     use containerd_shim_protos::shim_async::{Events as EventsService, create_events};
     use containerd_shim_protos::ttrpc::asynchronous::{Server, TtrpcContext};
 
@@ -168,7 +170,11 @@ mod tests {
 
     #[async_trait]
     impl EventsService for Containerd {
-        async fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> containerd_shim_protos::ttrpc::Result<Empty> {
+        async fn forward(
+            &self,
+            _: &TtrpcContext,
+            request: ForwardRequest,
+        ) -> containerd_shim_protos::ttrpc::Result<Empty> {
             self.0.lock().unwrap().push(request.envelope().topic.clone());
             Ok(Empty::new())
         }

@@ -34,7 +34,9 @@ impl Options {
             let options = oci::Options::parse_from_bytes(&any.value).map_err(|error| {
                 Fault::invalid(format!("runtime options of type {RUNC_OPTIONS} do not decode: {error}"))
             })?;
-            return Ok(Self { systemd_cgroup: options.systemd_cgroup });
+            return Ok(Self {
+                systemd_cgroup: options.systemd_cgroup,
+            });
         }
         if GENERIC_OPTIONS.contains(&name) {
             return Generic::decode(&any.value)?.options();
@@ -74,8 +76,7 @@ impl Generic {
             match tag {
                 0x12 => options.config_path = input.read_string().map_err(fault)?,
                 0x1a => options.config_body = input.read_bytes().map_err(fault)?,
-                _ => containerd_shim_protos::protobuf::rt::skip_field_for_tag(tag, &mut input)
-                    .map_err(fault)?,
+                _ => containerd_shim_protos::protobuf::rt::skip_field_for_tag(tag, &mut input).map_err(fault)?,
             }
         }
         Ok(options)
@@ -114,7 +115,11 @@ mod tests {
     use super::*;
 
     fn any(type_url: &str, value: Vec<u8>) -> Any {
-        Any { type_url: type_url.into(), value, ..Default::default() }
+        Any {
+            type_url: type_url.into(),
+            value,
+            ..Default::default()
+        }
     }
 
     fn body(text: &str) -> Vec<u8> {
@@ -131,7 +136,10 @@ mod tests {
 
     #[test]
     fn systemd_cgroup_is_read_from_either_type() {
-        let runc = oci::Options { systemd_cgroup: true, ..Default::default() };
+        let runc = oci::Options {
+            systemd_cgroup: true,
+            ..Default::default()
+        };
         let any_runc = any("containerd.runc.v1.Options", runc.write_to_bytes().unwrap());
         assert!(Options::decode(Some(&any_runc)).unwrap().systemd_cgroup);
         let any_toml = any("runtimeoptions.v1.Options", body("SystemdCgroup = true"));
@@ -141,12 +149,20 @@ mod tests {
     #[test]
     fn an_unknown_option_is_named_with_the_known_ones() {
         let fault = Options::decode(Some(&any("runtimeoptions.v1.Options", body("Frob = 1")))).unwrap_err();
-        assert!(fault.message.contains("Frob") && fault.message.contains("SystemdCgroup"), "{fault}");
+        assert!(
+            fault.message.contains("Frob") && fault.message.contains("SystemdCgroup"),
+            "{fault}"
+        );
     }
 
     #[test]
     fn an_unknown_type_and_garbage_are_refused() {
-        assert!(Options::decode(Some(&any("x.y.Z", vec![]))).unwrap_err().message.contains("x.y.Z"));
+        assert!(
+            Options::decode(Some(&any("x.y.Z", vec![])))
+                .unwrap_err()
+                .message
+                .contains("x.y.Z")
+        );
         assert!(Options::decode(Some(&any("runtimeoptions.v1.Options", vec![0xff; 9]))).is_err());
         assert!(Options::decode(Some(&any("containerd.runc.v1.Options", vec![0xff; 9]))).is_err());
     }

@@ -68,10 +68,7 @@ impl Paths {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        let name: String = hash.finalize()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let name: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         self.sockets().join(name)
     }
 }
@@ -99,9 +96,6 @@ mod tests {
         let a = paths().socket("/run/a.sock", "k8s.io", "pod");
         let b = paths().socket("/run/b.sock", "k8s.io", "pod");
         assert_ne!(a, b);
-        assert_ne!(
-            paths().socket("x", "ab", "c"),
-            paths().socket("x", "a", "bc")
-        );
+        assert_ne!(paths().socket("x", "ab", "c"), paths().socket("x", "a", "bc"));
     }
 }

@@ -82,7 +82,10 @@ fn mount_compacted(each: &Mount, parsed: &Parsed, target: &Path) -> nix::Result<
     let Some((dir, data)) = compact_lowerdirs(&parsed.data) else {
         return Err(Errno::E2BIG);
     };
-    let short = Parsed { flags: parsed.flags, data };
+    let short = Parsed {
+        flags: parsed.flags,
+        data,
+    };
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
@@ -99,7 +102,9 @@ fn mount_compacted(each: &Mount, parsed: &Parsed, target: &Path) -> nix::Result<
 fn compact_lowerdirs(data: &str) -> Option<(PathBuf, String)> {
     let mut dir: Option<&Path> = None;
     for option in data.split(',') {
-        let Some(layers) = option.strip_prefix("lowerdir=") else { continue };
+        let Some(layers) = option.strip_prefix("lowerdir=") else {
+            continue;
+        };
         for layer in layers.split(':').map(Path::new) {
             dir = Some(match dir {
                 None => layer.parent()?,
@@ -113,9 +118,8 @@ fn compact_lowerdirs(data: &str) -> Option<(PathBuf, String)> {
         }
     }
     let dir = dir?.to_owned();
-    let relative = |layer: &str| -> Option<String> {
-        Some(Path::new(layer).strip_prefix(&dir).ok()?.to_str()?.to_owned())
-    };
+    let relative =
+        |layer: &str| -> Option<String> { Some(Path::new(layer).strip_prefix(&dir).ok()?.to_str()?.to_owned()) };
     let options: Option<Vec<String>> = data
         .split(',')
         .map(|option| match option.strip_prefix("lowerdir=") {
@@ -133,10 +137,16 @@ fn compact_lowerdirs(data: &str) -> Option<(PathBuf, String)> {
 /// A mount's own `target` is a path below the root file system; anything else is refused.
 fn beneath(rootfs: &Path, target: &str) -> Result<PathBuf> {
     let relative = Path::new(OsStr::from_bytes(target.trim_start_matches('/').as_bytes()));
-    if relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+    if relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
         return Ok(rootfs.join(relative).components().collect());
     }
-    Err(Fault::invalid(format!("mount target \"{}\" leaves the root file system", target.escape_debug())))
+    Err(Fault::invalid(format!(
+        "mount target \"{}\" leaves the root file system",
+        target.escape_debug()
+    )))
 }
 
 struct Parsed {
@@ -173,7 +183,10 @@ impl Parsed {
                 other => data.push(other),
             }
         }
-        Ok(Self { flags, data: data.join(",") })
+        Ok(Self {
+            flags,
+            data: data.join(","),
+        })
     }
 }
 
@@ -205,13 +218,18 @@ mod tests {
         assert!(data.len() > PAGE);
         let (dir, short) = compact_lowerdirs(&data).unwrap();
         assert_eq!(dir, Path::new(base));
-        assert!(short.starts_with("workdir=/w,upperdir=/u,lowerdir=0/fs:1/fs:"), "{short}");
+        assert!(
+            short.starts_with("workdir=/w,upperdir=/u,lowerdir=0/fs:1/fs:"),
+            "{short}"
+        );
     }
 
     #[test]
     fn an_overlay_of_a_hundred_layers_is_mounted_and_unmounted() {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-        let base = dir.path().join("a-rather-long-directory-name-so-that-the-options-exceed-one-page");
+        let base = dir
+            .path()
+            .join("a-rather-long-directory-name-so-that-the-options-exceed-one-page");
         let mut layers = Vec::new();
         for n in 0..100 {
             let layer = base.join(n.to_string()).join("fs");

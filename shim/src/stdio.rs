@@ -65,16 +65,16 @@ pub fn open(stdin: &str, stdout: &str, stderr: &str) -> Result<(Streams, Held)> 
 
 fn null() -> Result<OwnedFd> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/null");
-    Ok(file.map_err(|error| Fault::internal(format!("cannot open /dev/null: {error}")))?.into())
+    Ok(file
+        .map_err(|error| Fault::internal(format!("cannot open /dev/null: {error}")))?
+        .into())
 }
 
 fn open_output(uri: &str, held: &mut Held) -> Result<OwnedFd> {
     if uri.is_empty() {
         return null();
     }
-    let fault = |error: std::io::Error| {
-        Fault::invalid(format!("cannot open the container's output {uri}: {error}"))
-    };
+    let fault = |error: std::io::Error| Fault::invalid(format!("cannot open the container's output {uri}: {error}"));
     if let Some((scheme, rest)) = uri.split_once("://") {
         let path = match scheme {
             "fifo" => return open_fifo(Path::new(rest), held).map_err(fault),
@@ -121,7 +121,9 @@ fn open_input(path: &Path) -> Result<(OwnedFd, watch::Sender<bool>)> {
 /// A FIFO that nobody has opened for writing yet is not at its end: the kernel reports readiness only once
 /// there has been a writer, so waiting for it first tells "not yet" from "no more".
 async fn pump(mut fifo: pipe::Receiver, write: OwnedFd, mut closed: watch::Receiver<bool>) {
-    let Ok(mut sink) = pipe::Sender::from_owned_fd(write) else { return };
+    let Ok(mut sink) = pipe::Sender::from_owned_fd(write) else {
+        return;
+    };
     let mut buffer = vec![0u8; CHUNK];
     loop {
         let ready = tokio::select! {
@@ -143,7 +145,6 @@ async fn pump(mut fifo: pipe::Receiver, write: OwnedFd, mut closed: watch::Recei
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

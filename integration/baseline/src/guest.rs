@@ -69,9 +69,7 @@ fn load(engine: &Engine, bytes: &[u8]) -> Result<Program> {
     Ok(match Engine::detect_precompiled(bytes) {
         // SAFETY: the bytes come from containerd's content store, where the precompiler put them. (They may also be
         // a layer that the image's author compiled: that is runwasi's trust model, and one Tandem does not share.)
-        Some(Precompiled::Module) => {
-            Program::Module(unsafe { Module::deserialize(engine, bytes) }?)
-        }
+        Some(Precompiled::Module) => Program::Module(unsafe { Module::deserialize(engine, bytes) }?),
         Some(Precompiled::Component) => {
             // SAFETY: as above.
             Program::Component(unsafe { Component::deserialize(engine, bytes) }?)

@@ -26,8 +26,7 @@ use crate::guest::State;
 const ADDRESS: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
 
-const DEFAULT_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 const DEFAULT_BACKLOG: u32 = 100;
 
 /// How long to wait after a failed accept: the usual cause is a lack of file descriptors.
@@ -91,10 +90,7 @@ pub async fn serve(proxy: ProxyPre<State>, mut environment: Vec<(String, String)
 }
 
 /// Runs the guest for one request, until it has set the response; what it does after that goes on by itself.
-async fn answer(
-    server: Arc<Server>,
-    request: Request<Incoming>,
-) -> Result<Response<HyperOutgoingBody>> {
+async fn answer(server: Arc<Server>, request: Request<Incoming>) -> Result<Response<HyperOutgoingBody>> {
     let id = server.requests.fetch_add(1, Ordering::Relaxed);
     let wasi = WasiCtxBuilder::new()
         .envs(&server.environment)
@@ -102,10 +98,7 @@ async fn answer(
         .build();
     let mut store = Store::new(server.proxy.engine(), State::new(wasi));
     let (sender, response) = oneshot::channel();
-    let request = store
-        .data_mut()
-        .http()
-        .new_incoming_request(Scheme::Http, request)?;
+    let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
     let out = store.data_mut().http().new_response_outparam(sender)?;
     let guest = server.proxy.instantiate_async(&mut store).await?;
 
@@ -126,8 +119,6 @@ async fn answer(
 }
 
 fn take(environment: &mut Vec<(String, String)>, name: &str) -> Option<String> {
-    let at = environment
-        .iter()
-        .position(|(variable, _)| variable == name)?;
+    let at = environment.iter().position(|(variable, _)| variable == name)?;
     Some(environment.swap_remove(at).1)
 }

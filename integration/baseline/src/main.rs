@@ -44,9 +44,7 @@ impl Shim for Baseline {
         match Engine::new(&Config::new()) {
             Ok(engine) => Some(Precompiler(engine)),
             Err(error) => {
-                log::error!(
-                    "no cache of compiled code: wasmtime's engine cannot be made: {error:#}"
-                );
+                log::error!("no cache of compiled code: wasmtime's engine cannot be made: {error:#}");
                 None
             }
         }
@@ -86,9 +84,7 @@ impl Sandbox for Guest {
 /// The engine of a container: with the pooling allocator where the machine has the address space for it.
 fn engine() -> Result<Engine> {
     let mut config = Config::new();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(
-        PoolingAllocationConfig::default(),
-    ));
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::default()));
     match Engine::new(&config) {
         Ok(engine) => Ok(engine),
         Err(error) => {

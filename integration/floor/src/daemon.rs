@@ -34,9 +34,7 @@ pub fn run(arguments: &Arguments, listener: UnixListener, socket: &Path) -> Resu
         // Deleted before it lived: see `verbs::delete`.
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(arguments, listener));
     drop(remove_file(socket));
     served
@@ -44,10 +42,7 @@ pub fn run(arguments: &Arguments, listener: UnixListener, socket: &Path) -> Resu
 
 /// Leaves the session and the pipes of `start`: containerd waits until both are closed.
 fn detach(listener: &UnixListener) -> Result<()> {
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;

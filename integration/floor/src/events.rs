@@ -46,8 +46,7 @@ impl Events {
 /// Starts the publisher; the handle ends when every event has been sent.
 pub fn publisher(arguments: &Arguments) -> (Events, JoinHandle<()>) {
     let (queue, events) = unbounded_channel();
-    let address = std::env::var("TTRPC_ADDRESS")
-        .unwrap_or_else(|_| format!("{}.ttrpc", arguments.containerd));
+    let address = std::env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.containerd));
     let published = tokio::spawn(publish(address, events));
     (
         Events {

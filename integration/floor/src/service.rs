@@ -9,9 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use containerd_shim_protos::api::{
-    ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
-    DeleteResponse, Empty, KillRequest, PidsRequest, PidsResponse, ProcessInfo, ShutdownRequest,
-    StartRequest, StartResponse, StateRequest, StateResponse, Status, WaitRequest, WaitResponse,
+    ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty,
+    KillRequest, PidsRequest, PidsResponse, ProcessInfo, ShutdownRequest, StartRequest, StartResponse, StateRequest,
+    StateResponse, Status, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskStart};
 use containerd_shim_protos::protobuf::MessageField;
@@ -104,11 +104,7 @@ impl Floor {
 
 #[async_trait]
 impl Task for Floor {
-    async fn create(
-        &self,
-        _: &TtrpcContext,
-        request: CreateTaskRequest,
-    ) -> Result<CreateTaskResponse> {
+    async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> Result<CreateTaskResponse> {
         let io = TaskIO {
             stdin: request.stdin,
             stdout: request.stdout,
@@ -293,9 +289,7 @@ fn not_found(what: String) -> Error {
 
 /// The time of now, in UTC.
 pub fn timestamp() -> Timestamp {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp {
         seconds: now.as_secs().try_into().unwrap_or_default(),
         nanos: now.subsec_nanos().try_into().unwrap_or_default(),

@@ -102,10 +102,7 @@ fn bind(socket: &Path) -> Result<UnixListener> {
     match UnixListener::bind(socket) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder = socket.parent().unwrap_or(socket);
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             UnixListener::bind(socket)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -158,8 +155,7 @@ fn info() -> Result<()> {
             ..Default::default()
         }),
         features: MessageField::some(Any {
-            type_url: "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
-                .to_owned(),
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/features/Features".to_owned(),
             value: br#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.2.0"}"#.to_vec(),
             ..Default::default()
         }),

@@ -144,9 +144,7 @@ pub fn busybox(name: &str) -> Result<Layout> {
     let binary = fs::read(BUSYBOX).map_err(Error::system("cannot read", BUSYBOX))?;
     let list = Command::new(BUSYBOX).arg("--list").output();
     let list = list.map_err(Error::system("cannot run", BUSYBOX))?.stdout;
-    let mut files = Rootfs::new()
-        .dir("bin", 0o755)
-        .file("bin/busybox", 0o755, &binary);
+    let mut files = Rootfs::new().dir("bin", 0o755).file("bin/busybox", 0o755, &binary);
     for command in String::from_utf8_lossy(&list).lines() {
         if command != "busybox" {
             files = files.link(&format!("bin/{command}"), "busybox");
@@ -234,10 +232,7 @@ mod tests {
         let digest = manifest["config"]["digest"].as_str().unwrap();
         let config = layout.blob(digest).unwrap().value();
         assert_eq!(config["os"], "wasi");
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            manifest["layers"][0]["digest"]
-        );
+        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use containerd_client::{
     services::v1::{
-        ApplyRequest, CreateImageRequest, CreateRequest, DeleteRequest, Image as Record, Info,
-        UpdateImageRequest, UpdateRequest, WriteAction, WriteContentRequest,
+        ApplyRequest, CreateImageRequest, CreateRequest, DeleteRequest, Image as Record, Info, UpdateImageRequest,
+        UpdateRequest, WriteAction, WriteContentRequest,
         snapshots::{CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest},
     },
     types::Descriptor,
@@ -81,9 +81,7 @@ impl Import<'_> {
         });
         let mut leases = self.session.client().leases();
         let call = leases.create(request);
-        self.session
-            .call("leases.Create", &self.lease, call)
-            .await?;
+        self.session.call("leases.Create", &self.lease, call).await?;
         Ok(())
     }
 
@@ -98,11 +96,7 @@ impl Import<'_> {
     }
 
     async fn upload(&self, blob: &Blob) -> Result<()> {
-        let chunks: Vec<_> = blob
-            .data
-            .chunks(CHUNK)
-            .map(|c| blob.data.slice_ref(c))
-            .collect();
+        let chunks: Vec<_> = blob.data.chunks(CHUNK).map(|c| blob.data.slice_ref(c)).collect();
         let reference = format!("{}-{}", self.lease, blob.digest);
         let total = blob.data.len() as i64;
         let write = WriteContentRequest {
@@ -138,11 +132,7 @@ impl Import<'_> {
             }
             Ok(tonic::Response::new(()))
         };
-        existing_is_fine(
-            self.session
-                .call("content.Write", &blob.digest, upload)
-                .await,
-        )?;
+        existing_is_fine(self.session.call("content.Write", &blob.digest, upload).await)?;
         Ok(())
     }
 
@@ -178,9 +168,7 @@ impl Import<'_> {
             self.keep_snapshot(&config.digest, &chain_id).await?;
         }
         let config = self.layout.blob(&config.digest).map(Blob::value);
-        let process = config
-            .map(|config| config["config"].clone())
-            .unwrap_or_default();
+        let process = config.map(|config| config["config"].clone()).unwrap_or_default();
         let mut args = strings(&process["Entrypoint"]);
         args.extend(strings(&process["Cmd"]));
         Ok(Image {
@@ -354,9 +342,7 @@ fn descriptor(value: &Value) -> Descriptor {
 
 fn strings(value: &Value) -> Vec<String> {
     let values = value.as_array().into_iter().flatten();
-    values
-        .filter_map(|value| value.as_str().map(str::to_owned))
-        .collect()
+    values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
 impl Image {
@@ -386,9 +372,6 @@ mod tests {
         let classic = ImageBuilder::new("x").files(&Rootfs::new(), Default::default());
         let classic = classic.unwrap().build();
         assert_eq!(labels(&classic), [content("config"), content("l.0")]);
-        assert_eq!(
-            labels(&oci_artifact("x", b"")),
-            [content("0"), content("1")]
-        );
+        assert_eq!(labels(&oci_artifact("x", b"")), [content("0"), content("1")]);
     }
 }

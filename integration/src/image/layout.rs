@@ -173,11 +173,7 @@ impl Layout {
             .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)
             .file("index.json", 0o644, index.to_string().as_bytes());
         for (digest, blob) in &self.blobs {
-            archive = archive.file(
-                &format!("blobs/{}", digest.replace(':', "/")),
-                0o644,
-                &blob.data,
-            );
+            archive = archive.file(&format!("blobs/{}", digest.replace(':', "/")), 0o644, &blob.data);
         }
         archive.tar()
     }

@@ -64,8 +64,7 @@ impl Rootfs {
     /// # Errors
     /// Where a path cannot be written into a tar archive.
     pub fn tar(&self) -> Result<Vec<u8>> {
-        self.write()
-            .map_err(Error::system("cannot archive", "a layer"))
+        self.write().map_err(Error::system("cannot archive", "a layer"))
     }
 
     fn write(&self) -> io::Result<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use prost_types::Any;
 use tandem_integration::image::{Blob, Compression, ImageBuilder, Platform, Rootfs, media};
-use tandem_integration::{Code, Containerd, ContainerBuilder, Error, Generation, Result, guests, on_both_generations};
+use tandem_integration::{Code, ContainerBuilder, Containerd, Error, Generation, Result, guests, on_both_generations};
 
 use super::support::{import_file, tandem, with_busybox, with_guest};
 
@@ -13,7 +13,10 @@ use super::support::{import_file, tandem, with_busybox, with_guest};
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 fn any(type_url: &str, value: Vec<u8>) -> Any {
-    Any { type_url: type_url.into(), value }
+    Any {
+        type_url: type_url.into(),
+        value,
+    }
 }
 
 /// Tries to create a task of it; answers the refusal.
@@ -33,7 +36,10 @@ fn assert_says(refusal: &Error, code: Code, parts: &[&str]) {
     let message = refusal.message();
     assert_eq!(refusal.code(), Some(code), "{message}");
     for part in parts {
-        assert!(message.to_lowercase().contains(&part.to_lowercase()), "\"{part}\" is not in: {message}");
+        assert!(
+            message.to_lowercase().contains(&part.to_lowercase()),
+            "\"{part}\" is not in: {message}"
+        );
     }
 }
 

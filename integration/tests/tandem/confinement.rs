@@ -46,13 +46,21 @@ fn assert_confined(pid: u32) {
     assert_eq!(status["Seccomp"], "2");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["512", "1024"]);
+    assert_eq!(
+        files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(),
+        ["512", "1024"]
+    );
     for namespace in ["pid", "mnt", "ipc", "uts", "net"] {
         let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{namespace} namespace is the host's");
     }
     let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(cgroups.lines().any(|line| line.contains("tandem-test") || line.contains("/tdm")), "{cgroups}");
+    assert!(
+        cgroups
+            .lines()
+            .any(|line| line.contains("tandem-test") || line.contains("/tdm")),
+        "{cgroups}"
+    );
 }
 
 on_both_generations! {

@@ -1,13 +1,18 @@
 //! Where a module can be in an image, and that it is found by digest.
 
 use tandem_integration::image::{Image, classic, index, oci_artifact, runwasi};
-use tandem_integration::{Generation, Containerd, Result, guests, on_both_generations};
+use tandem_integration::{Containerd, Generation, Result, guests, on_both_generations};
 
 use super::support::tandem;
 
 async fn says_hello(ctd: &Containerd, image: &Image) -> Result<()> {
     let output = tandem(ctd, image).args(["hello.wasm"]).run_to_end().await?;
-    assert_eq!((output.code, output.stdout.as_str()), (0, "hello from wasm\n"), "{}", output.stderr);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "hello from wasm\n"),
+        "{}",
+        output.stderr
+    );
     Ok(())
 }
 

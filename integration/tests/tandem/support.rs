@@ -1,7 +1,7 @@
 //! What the tests share: images of the guests, and one containerd with one of them.
 
 use tandem_integration::image::{Compression, Image, ImageBuilder, Rootfs, busybox, classic};
-use tandem_integration::{Containerd, ContainerBuilder, Generation, Result, TANDEM, guests};
+use tandem_integration::{ContainerBuilder, Containerd, Generation, Result, TANDEM, guests};
 
 /// A containerd with a classic image of a guest, whose entrypoint is the guest.
 pub async fn with_guest(generation: Generation, guest: &str) -> Result<(Containerd, Image)> {
@@ -14,7 +14,8 @@ pub async fn with_guest(generation: Generation, guest: &str) -> Result<(Containe
 pub async fn import_guest(ctd: &Containerd, guest: &str) -> Result<Image> {
     let path = format!("/{guest}");
     let name = format!("example.test/{}:1", guest.to_lowercase());
-    ctd.import(&classic(&name, &path, &guests::bytes(guest)?, [path.as_str()])?).await
+    ctd.import(&classic(&name, &path, &guests::bytes(guest)?, [path.as_str()])?)
+        .await
 }
 
 /// Imports an image whose one file is `content` at `path`, which is also its entrypoint.

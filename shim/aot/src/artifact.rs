@@ -73,7 +73,10 @@ impl Artifact {
                 }
             }
         };
-        loaded.map_err(|error| LoadError { digest, reason: format!("{error:#}") })
+        loaded.map_err(|error| LoadError {
+            digest,
+            reason: format!("{error:#}"),
+        })
     }
 }
 

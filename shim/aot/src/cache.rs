@@ -36,7 +36,11 @@ impl Cache {
     pub fn new(dir: &Path, stamps: &Path) -> Result<Self, CacheError> {
         private_directory(dir)?;
         private_directory(stamps)?;
-        Ok(Self { dir: dir.to_owned(), stamps: Stamps::new(stamps), limits: Limits::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            stamps: Stamps::new(stamps),
+            limits: Limits::default(),
+        })
     }
 
     /// The same cache with other limits for what it compiles.
@@ -53,7 +57,7 @@ impl Cache {
         self.find(&Key::new(engine, *digest))
     }
 
-    /// Looks for the code of `source` and compiles it if need be, in a [worker](crate::worker) that is forked.
+    /// Looks for the code of `source` and compiles it if need be, in a confined worker that is forked.
     ///
     /// Blocks for as long as that takes, or as another process takes for the same module; both are bounded by
     /// [`Limits::wall`]. Call it in a single-threaded process that no one else waits for the children of.
@@ -73,7 +77,11 @@ impl Cache {
         let key = Key::new(engine, digest);
         match source.expected {
             Some(expected) if expected != digest => {
-                return Err(CompileError::DigestMismatch { name: source.name.clone(), expected, actual: digest });
+                return Err(CompileError::DigestMismatch {
+                    name: source.name.clone(),
+                    expected,
+                    actual: digest,
+                });
             }
             Some(_) => {}
             None => {
@@ -117,7 +125,10 @@ impl Cache {
                 }
                 Turn::Failed(announced) => return Err(elsewhere(&announced)),
                 Turn::TimedOut => {
-                    return Err(CompileError::Busy { name: source.name.clone(), waited: start.elapsed() });
+                    return Err(CompileError::Busy {
+                        name: source.name.clone(),
+                        waited: start.elapsed(),
+                    });
                 }
             }
         }
@@ -167,17 +178,25 @@ impl Cache {
         let file = &temporary.file;
         // Readable by all, since a guest that has already changed its user maps it through its descriptor; the
         // directory keeps others from finding it.
-        file.set_permissions(Permissions::from_mode(0o444)).map_err(CacheError::io("protect", &temporary.path))?;
+        file.set_permissions(Permissions::from_mode(0o444))
+            .map_err(CacheError::io("protect", &temporary.path))?;
         file.sync_all().map_err(CacheError::io("sync", &temporary.path))?;
         fs::rename(&temporary.path, &path).map_err(CacheError::io("publish", &path))?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(CacheError::io("sync", &self.dir))
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(CacheError::io("sync", &self.dir))
     }
 
     fn find(&self, key: &Key) -> Result<Option<Artifact>, CacheError> {
         let path = || key.path(&self.dir, entry::ENTRY);
         match entry::open(&self.dir, &self.stamps, key) {
             Ok(Found::Missing) => Ok(None),
-            Ok(Found::Good(file, kind)) => Ok(Some(Artifact { file, kind, digest: key.digest, compiled: false })),
+            Ok(Found::Good(file, kind)) => Ok(Some(Artifact {
+                file,
+                kind,
+                digest: key.digest,
+                compiled: false,
+            })),
             Ok(Found::Bad(why)) => {
                 let path = path();
                 tracing::warn!(entry = %path.display(), why, "removed a bad entry; its module is compiled anew");
@@ -210,8 +229,16 @@ impl Temporary {
             }
             _ => {}
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        Ok(Self { file: file.map_err(CacheError::io("create", &path))?, path })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        Ok(Self {
+            file: file.map_err(CacheError::io("create", &path))?,
+            path,
+        })
     }
 }
 
@@ -225,7 +252,11 @@ impl Drop for Temporary {
 /// Makes `path` if it does not exist, and checks that only this user can change what is in it.
 fn private_directory(path: &Path) -> Result<(), CacheError> {
     if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(CacheError::io("create", parent))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)
+            .map_err(CacheError::io("create", parent))?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -234,7 +265,12 @@ fn private_directory(path: &Path) -> Result<(), CacheError> {
         _ => {}
     }
     let metadata = fs::symlink_metadata(path).map_err(CacheError::io("examine", path))?;
-    let unsafe_directory = |why: String| Err(CacheError::UnsafeDirectory { path: path.to_owned(), why });
+    let unsafe_directory = |why: String| {
+        Err(CacheError::UnsafeDirectory {
+            path: path.to_owned(),
+            why,
+        })
+    };
     if !metadata.is_dir() {
         return unsafe_directory("it is not a directory".into());
     }
@@ -252,7 +288,11 @@ const NODE_FAULT: u8 = b'N';
 
 /// Tells the waiting processes why this one has failed.
 fn announce(lock: Lock, error: &CompileError) {
-    let mut text = vec![if error.is_module_fault() { MODULE_FAULT } else { NODE_FAULT }];
+    let mut text = vec![if error.is_module_fault() {
+        MODULE_FAULT
+    } else {
+        NODE_FAULT
+    }];
     text.extend_from_slice(error.to_string().as_bytes());
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

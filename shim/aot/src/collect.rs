@@ -78,7 +78,11 @@ impl Cache {
         let metadata = found.metadata().ok()?;
         // Without a stamp it has not been used since the boot, or was never.
         let last_used = self.stamps.last_used(&name).or_else(|| metadata.modified().ok())?;
-        Some(Entry { name, bytes: metadata.len(), last_used })
+        Some(Entry {
+            name,
+            bytes: metadata.len(),
+            last_used,
+        })
     }
 }
 

@@ -49,19 +49,17 @@ impl Digest {
     pub fn hex(&self) -> String {
         hex(&self.0)
     }
-
-    pub(crate) fn from_raw(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
 }
 
 /// `bytes` in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 impl fmt::Display for Digest {
@@ -125,7 +123,15 @@ mod tests {
     #[test]
     fn other_texts_are_refused_by_name() {
         let upper = ABC.to_uppercase();
-        for text in ["", "sha256:", "sha512:00", &ABC[..70], &upper, &format!("{ABC}0"), "sha256:\u{fc}"] {
+        for text in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &ABC[..70],
+            &upper,
+            &format!("{ABC}0"),
+            "sha256:\u{fc}",
+        ] {
             let error = text.parse::<Digest>().unwrap_err();
             assert!(error.to_string().contains("64 lower-case hexadecimal digits"), "{text}");
         }

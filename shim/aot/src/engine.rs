@@ -14,13 +14,17 @@ use crate::digest::hex;
 /// The settings of every engine in Tandem.
 pub fn engine_config() -> Config {
     let mut config = Config::new();
-    config.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed);
     // The way to end a guest that never calls the host. Fuel would count every block and cost twice as much.
     config.epoch_interruption(true);
     // A trap prints the guest's own stack, with source lines where the module brings DWARF. The address map and
     // the DWARF live in the mapped file and cost memory only when a trap reads them. Said explicitly, because the
     // default asks an environment variable and so could differ from process to process.
-    config.generate_address_map(true).wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config
+        .generate_address_map(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable);
     // Wasmtime's own backtraces do not need .eh_frame, only debuggers of the host would; registering it costs time
     // and private memory at every load, in proportion to the size of the module.
     config.native_unwind_info(false);

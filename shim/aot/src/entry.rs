@@ -53,7 +53,11 @@ impl Key {
     pub(crate) fn new(engine: &Engine, digest: Digest) -> Self {
         let fingerprint = Fingerprint::of(engine);
         let stem = format!("{}.{}", digest.hex(), fingerprint.short());
-        Self { digest, fingerprint, stem }
+        Self {
+            digest,
+            fingerprint,
+            stem,
+        }
     }
 
     /// The name of the entry's file, and of its stamp.
@@ -124,7 +128,10 @@ pub(crate) fn open(dir: &Path, stamps: &Stamps, key: &Key) -> io::Result<Found> 
         return Ok(Found::Bad(format!("it belongs to user {}", metadata.uid())));
     }
     if metadata.mode() & 0o022 != 0 {
-        return Ok(Found::Bad(format!("others may write to it (mode {:o})", metadata.mode() & 0o7777)));
+        return Ok(Found::Bad(format!(
+            "others may write to it (mode {:o})",
+            metadata.mode() & 0o7777
+        )));
     }
     let name = key.name();
     if let Some(kind) = stamps.verified(&name, &metadata) {
@@ -165,7 +172,11 @@ fn verify(file: &File, size: u64, key: &Key) -> io::Result<Result<ModuleKind, St
     hash_image(file, length, &mut hasher)?;
     hasher.update(description);
     let actual: [u8; 32] = hasher.finalize().into();
-    Ok(if actual == hash { Ok(kind) } else { Err("its content does not have the recorded hash".into()) })
+    Ok(if actual == hash {
+        Ok(kind)
+    } else {
+        Err("its content does not have the recorded hash".into())
+    })
 }
 
 fn hash_image(file: &File, length: u64, hasher: &mut Sha256) -> io::Result<()> {

@@ -43,8 +43,15 @@ impl CacheError {
     /// Wraps the error of `action` on `path`; for use with `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOSPC | Errno::EDQUOT) => Self::NoSpace { action, path: path.to_owned() },
-            _ => Self::Io { action, path: path.to_owned(), source },
+            Some(Errno::ENOSPC | Errno::EDQUOT) => Self::NoSpace {
+                action,
+                path: path.to_owned(),
+            },
+            _ => Self::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            },
         }
     }
 }
@@ -89,7 +96,9 @@ pub enum CompileError {
         what: &'static str,
     },
     /// The source is larger than [`Limits`](crate::Limits) allow.
-    #[error("{name} has {size} bytes, more than the {limit} bytes allowed for a {form}; make it smaller, or raise the limit on this node")]
+    #[error(
+        "{name} has {size} bytes, more than the {limit} bytes allowed for a {form}; make it smaller, or raise the limit on this node"
+    )]
     TooLarge {
         /// The source's name.
         name: String,
@@ -101,7 +110,9 @@ pub enum CompileError {
         limit: u64,
     },
     /// The source does not have the promised digest.
-    #[error("{name} has the digest {actual} where {expected} was promised: its content was changed; pull the image again")]
+    #[error(
+        "{name} has the digest {actual} where {expected} was promised: its content was changed; pull the image again"
+    )]
     DigestMismatch {
         /// The source's name.
         name: String,
@@ -119,7 +130,9 @@ pub enum CompileError {
         reason: String,
     },
     /// The compiler did not finish in time.
-    #[error("compiling {name} took longer than {limit:?} and was stopped; compile it ahead of time by pulling the image early, or raise the limit on this node")]
+    #[error(
+        "compiling {name} took longer than {limit:?} and was stopped; compile it ahead of time by pulling the image early, or raise the limit on this node"
+    )]
     Timeout {
         /// The source's name.
         name: String,
@@ -127,7 +140,9 @@ pub enum CompileError {
         limit: Duration,
     },
     /// The compiler used up its CPU time.
-    #[error("compiling {name} used more than {limit:?} of CPU time and was stopped; make the module smaller, or raise the limit on this node")]
+    #[error(
+        "compiling {name} used more than {limit:?} of CPU time and was stopped; make the module smaller, or raise the limit on this node"
+    )]
     CpuTime {
         /// The source's name.
         name: String,
@@ -135,7 +150,9 @@ pub enum CompileError {
         limit: Duration,
     },
     /// The compiler used up its memory.
-    #[error("compiling {name} needed more than {limit} bytes of memory and was stopped; make the module smaller, or raise the limit on this node")]
+    #[error(
+        "compiling {name} needed more than {limit} bytes of memory and was stopped; make the module smaller, or raise the limit on this node"
+    )]
     Memory {
         /// The source's name.
         name: String,
@@ -143,7 +160,9 @@ pub enum CompileError {
         limit: u64,
     },
     /// The compiled code is larger than [`Limits`](crate::Limits) allow.
-    #[error("the compiled code of {name} is larger than {limit} bytes; make the module smaller, or raise the limit on this node")]
+    #[error(
+        "the compiled code of {name} is larger than {limit} bytes; make the module smaller, or raise the limit on this node"
+    )]
     ArtifactTooLarge {
         /// The source's name.
         name: String,

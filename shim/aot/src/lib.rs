@@ -23,10 +23,10 @@
 //!
 //! # Hostile modules
 //!
-//! A compiler is a large program that reads hostile input. It runs in a forked [worker](worker) with no
+//! A compiler is a large program that reads hostile input. It runs in a forked worker (module `worker`) with no
 //! privileges, no files and no network, with limits on its memory, its time and its output. A module can make its
 //! own compilation fail, and nothing else. Concurrent starts of one module, from any number of processes, compile
-//! it once ([`lock`]); if that fails, the waiting ones get the same error instead of trying one after another.
+//! it once (module `lock`); if that fails, the waiting ones get the same error instead of trying one after another.
 //!
 //! # Use
 //!
@@ -54,10 +54,10 @@ mod engine;
 mod entry;
 mod error;
 mod limits;
-pub mod lock;
+mod lock;
 mod source;
 mod stamp;
-pub mod worker;
+mod worker;
 
 pub use artifact::{Artifact, Loaded};
 pub use cache::Cache;

@@ -37,7 +37,7 @@ impl Default for Limits {
             module_bytes: 512 * MIB,
             text_bytes: 16 * MIB,
             artifact_bytes: 2048 * MIB,
-            memory_base: 256 * MIB,
+            memory_base: 1024 * MIB,
             memory_per_byte: 64,
             memory_max: 4096 * MIB,
             cpu: Duration::from_secs(120),
@@ -51,7 +51,9 @@ impl Limits {
     /// The compiler's memory for a module of `size` bytes.
     pub(crate) fn memory_for(&self, size: usize) -> u64 {
         let size = u64::try_from(size).unwrap_or(u64::MAX);
-        self.memory_base.saturating_add(size.saturating_mul(self.memory_per_byte)).min(self.memory_max)
+        self.memory_base
+            .saturating_add(size.saturating_mul(self.memory_per_byte))
+            .min(self.memory_max)
     }
 
     /// How many threads the compiler gets here.
@@ -68,14 +70,28 @@ mod tests {
     #[test]
     fn memory_grows_with_the_module_up_to_the_maximum() {
         let limits = Limits::default();
-        assert_eq!(limits.memory_for(0), 256 * MIB);
-        assert_eq!(limits.memory_for(1 << 20), 320 * MIB);
+        assert_eq!(limits.memory_for(0), 1024 * MIB);
+        assert_eq!(limits.memory_for(1 << 20), 1088 * MIB);
         assert_eq!(limits.memory_for(usize::MAX), limits.memory_max);
     }
 
     #[test]
     fn there_is_always_one_thread_and_never_more_than_asked() {
-        assert_eq!(Limits { threads: 0, ..Limits::default() }.threads_here(), 1);
-        assert_eq!(Limits { threads: 1, ..Limits::default() }.threads_here(), 1);
+        assert_eq!(
+            Limits {
+                threads: 0,
+                ..Limits::default()
+            }
+            .threads_here(),
+            1
+        );
+        assert_eq!(
+            Limits {
+                threads: 1,
+                ..Limits::default()
+            }
+            .threads_here(),
+            1
+        );
     }
 }

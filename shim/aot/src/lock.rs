@@ -75,12 +75,19 @@ pub fn acquire(path: &Path, deadline: Instant) -> io::Result<Turn> {
     if file.metadata()?.nlink() > 0 {
         // A holder that was killed may have left half an error.
         file.set_len(0)?;
-        return Ok(Turn::Mine(Lock { file, path: path.to_owned() }));
+        return Ok(Turn::Mine(Lock {
+            file,
+            path: path.to_owned(),
+        }));
     }
     let mut reason = vec![0; LONGEST_ERROR];
     let length = read_full(&file, &mut reason, 0)?;
     reason.truncate(length);
-    Ok(if reason.is_empty() { Turn::Done } else { Turn::Failed(reason) })
+    Ok(if reason.is_empty() {
+        Turn::Done
+    } else {
+        Turn::Failed(reason)
+    })
 }
 
 impl Lock {

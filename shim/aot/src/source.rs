@@ -56,21 +56,26 @@ const WALK_SECTIONS: usize = 100_000;
 
 /// Tells the kind of a binary from its header.
 pub(crate) fn kind_of_header(head: &[u8]) -> Result<ModuleKind, String> {
-    if head.len() < HEADER {
+    let Some((header, _)) = head.split_first_chunk::<HEADER>() else {
         return Err(format!("it ends within its header, after {} bytes", head.len()));
-    }
+    };
+    let [_, _, _, _, version @ ..] = *header;
     // The component model splits what was one 32-bit version into a version and a layer.
-    match head[MAGIC.len()..HEADER] {
+    match version {
         [1, 0, 0, 0] => Ok(ModuleKind::Core),
         [0x0d, 0, 1, 0] => Ok(ModuleKind::Component),
-        [low, high, 0, 0] => {
-            Err(format!("its binary format has version {}, only 1 is known", u16::from_le_bytes([low, high])))
-        }
+        [low, high, 0, 0] => Err(format!(
+            "its binary format has version {}, only 1 is known",
+            u16::from_le_bytes([low, high])
+        )),
         [low, high, 1, 0] => Err(format!(
             "its component format has version {}, only 13 is known; build it with current tools",
             u16::from_le_bytes([low, high])
         )),
-        [_, _, low, high] => Err(format!("its header names the unknown layer {}", u16::from_le_bytes([low, high]))),
+        [_, _, low, high] => Err(format!(
+            "its header names the unknown layer {}",
+            u16::from_le_bytes([low, high])
+        )),
     }
 }
 
@@ -94,7 +99,12 @@ impl Source {
             Format::Binary(_) => ("binary module", limits.module_bytes),
             Format::Text => ("module in text format", limits.text_bytes),
         };
-        let too_large = || CompileError::TooLarge { name: self.name.clone(), form, size, limit };
+        let too_large = || CompileError::TooLarge {
+            name: self.name.clone(),
+            form,
+            size,
+            limit,
+        };
         if size > limit {
             return Err(too_large());
         }
@@ -107,7 +117,9 @@ impl Source {
     /// Reads the `size` bytes that [`inspect`](Self::inspect) has found.
     pub(crate) fn read(&self, size: usize) -> Result<Vec<u8>, CompileError> {
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|error| self.unreadable(io::Error::other(error)))?;
+        bytes
+            .try_reserve_exact(size)
+            .map_err(|error| self.unreadable(io::Error::other(error)))?;
         bytes.resize(size, 0);
         let count = read_full(&self.file, &mut bytes, 0).map_err(|source| self.unreadable(source))?;
         if count < size {
@@ -122,10 +134,15 @@ impl Source {
                 Some(&ELF_OS_ABI_WASMTIME) => "code that wasmtime has precompiled elsewhere (.cwasm)",
                 _ => "a native executable (ELF)",
             };
-            return Err(CompileError::Native { name: self.name.clone(), what });
+            return Err(CompileError::Native {
+                name: self.name.clone(),
+                what,
+            });
         }
         if head.starts_with(MAGIC) {
-            return kind_of_header(head).map(Format::Binary).map_err(|why| self.not_wasm(why));
+            return kind_of_header(head)
+                .map(Format::Binary)
+                .map_err(|why| self.not_wasm(why));
         }
         if MAGIC.starts_with(head) {
             return Err(self.not_wasm(format!("it ends within its header, after {} bytes", head.len())));
@@ -141,7 +158,9 @@ impl Source {
             _ => "",
         };
         let start = &head[..head.len().min(4)];
-        Err(self.not_wasm(format!("it starts with {start:02x?}{hint}; a binary starts with {MAGIC:02x?}")))
+        Err(self.not_wasm(format!(
+            "it starts with {start:02x?}{hint}; a binary starts with {MAGIC:02x?}"
+        )))
     }
 
     /// Follows the section headers to the end of the file, so that a large file that was cut short, or is garbage
@@ -156,7 +175,9 @@ impl Source {
             let mut header = [0; 6];
             let count = read_full(&self.file, &mut header, position).map_err(|source| self.unreadable(source))?;
             let Some((length, length_size)) = leb128_u32(&header[1..count.max(1)]) else {
-                return Err(self.not_wasm(format!("it has no section at offset {position:#x}, where one must start")));
+                return Err(self.not_wasm(format!(
+                    "it has no section at offset {position:#x}, where one must start"
+                )));
             };
             let end = position + 1 + length_size + u64::from(length);
             if end > size {
@@ -172,11 +193,17 @@ impl Source {
     }
 
     fn unreadable(&self, source: io::Error) -> CompileError {
-        CompileError::Unreadable { name: self.name.clone(), source }
+        CompileError::Unreadable {
+            name: self.name.clone(),
+            source,
+        }
     }
 
     fn not_wasm(&self, why: impl Into<String>) -> CompileError {
-        CompileError::NotWasm { name: self.name.clone(), why: why.into() }
+        CompileError::NotWasm {
+            name: self.name.clone(),
+            why: why.into(),
+        }
     }
 }
 
@@ -216,7 +243,11 @@ mod tests {
     fn source(content: &[u8]) -> Source {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        Source { name: "/app.wasm".into(), file, expected: None }
+        Source {
+            name: "/app.wasm".into(),
+            file,
+            expected: None,
+        }
     }
 
     fn refusal(source: &Source) -> String {
@@ -253,28 +284,45 @@ mod tests {
 
     #[test]
     fn native_code_is_refused_with_the_remedy() {
-        for (content, reason) in
-            [(&b"\x7fELF\x02\x01\x01\xc8"[..], "precompiled"), (b"\x7fELF\x02\x01\x01\0", "native executable")]
-        {
+        for (content, reason) in [
+            (&b"\x7fELF\x02\x01\x01\xc8"[..], "precompiled"),
+            (b"\x7fELF\x02\x01\x01\0", "native executable"),
+        ] {
             let message = refusal(&source(content));
-            assert!(message.contains(reason) && message.contains("push the .wasm"), "{message}");
+            assert!(
+                message.contains(reason) && message.contains("push the .wasm"),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn a_directory_is_refused() {
-        let source = Source { name: "/".into(), file: File::open("/").unwrap(), expected: None };
+        let source = Source {
+            name: "/".into(),
+            file: File::open("/").unwrap(),
+            expected: None,
+        };
         assert!(refusal(&source).contains("not a regular file"));
     }
 
     #[test]
     fn a_gigabyte_of_garbage_is_refused_at_once() {
-        for start in [&b"garbage"[..], b"\0asm\x01\0\0\0\xff\xff\xff\xff\xff\xff", b"(((((((", b"\0\0\0\0"] {
+        for start in [
+            &b"garbage"[..],
+            b"\0asm\x01\0\0\0\xff\xff\xff\xff\xff\xff",
+            b"(((((((",
+            b"\0\0\0\0",
+        ] {
             let source = source(start);
             source.file.set_len(1 << 30).unwrap();
             let begin = Instant::now();
             refusal(&source);
-            assert!(begin.elapsed() < Duration::from_millis(100), "{start:?} took {:?}", begin.elapsed());
+            assert!(
+                begin.elapsed() < Duration::from_millis(100),
+                "{start:?} took {:?}",
+                begin.elapsed()
+            );
         }
     }
 
@@ -284,7 +332,10 @@ mod tests {
         let source = source(b"\0asm\x01\0\0\0\0\x80\x80\x80\x08");
         source.file.set_len(2 << 20).unwrap();
         let message = refusal(&source);
-        assert!(message.contains("section 0 at offset 0x8") && message.contains("ends at 0x200000"), "{message}");
+        assert!(
+            message.contains("section 0 at offset 0x8") && message.contains("ends at 0x200000"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -298,12 +349,19 @@ mod tests {
 
     #[test]
     fn size_caps_hold_for_each_form() {
-        let limits = Limits { module_bytes: 8, text_bytes: 9, ..Limits::default() };
+        let limits = Limits {
+            module_bytes: 8,
+            text_bytes: 9,
+            ..Limits::default()
+        };
         assert!(source(b"\0asm\x01\0\0\0").inspect(&limits).is_ok());
         assert!(source(b"(module )").inspect(&limits).is_ok());
         for content in [&b"\0asm\x01\0\0\0\0"[..], b"(module  )"] {
             let message = source(content).inspect(&limits).unwrap_err().to_string();
-            assert!(message.contains(&content.len().to_string()) && message.contains("raise the limit"), "{message}");
+            assert!(
+                message.contains(&content.len().to_string()) && message.contains("raise the limit"),
+                "{message}"
+            );
         }
     }
 

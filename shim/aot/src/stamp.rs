@@ -37,7 +37,9 @@ impl Stamps {
     /// The kind of the module in the file `name`, if exactly this file has been verified.
     pub(crate) fn verified(&self, name: &str, file: &Metadata) -> Option<ModuleKind> {
         let found = fs::read_link(self.dir.join(name)).ok()?;
-        [ModuleKind::Core, ModuleKind::Component].into_iter().find(|kind| found.as_os_str() == &*record(*kind, file))
+        [ModuleKind::Core, ModuleKind::Component]
+            .into_iter()
+            .find(|kind| found.as_os_str() == &*record(*kind, file))
     }
 
     /// Records that `file` under `name` has been verified to hold a module of this kind.
@@ -53,7 +55,13 @@ impl Stamps {
     /// Notes that `name` is in use now. A failure only makes the entry look older than it is.
     pub(crate) fn touch(&self, name: &str) {
         let now = TimeSpec::UTIME_NOW;
-        let _ = utimensat(AT_FDCWD, &self.dir.join(name), &now, &now, UtimensatFlags::NoFollowSymlink);
+        let _ = utimensat(
+            AT_FDCWD,
+            &self.dir.join(name),
+            &now,
+            &now,
+            UtimensatFlags::NoFollowSymlink,
+        );
     }
 
     /// When `name` was last used since the boot.
@@ -106,7 +114,11 @@ mod tests {
         assert_eq!(stamps.verified("a", &second), None);
         stamps.write("a", ModuleKind::Core, &second).unwrap();
         assert_eq!(stamps.verified("a", &second), Some(ModuleKind::Core));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "only the file and its stamp");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "only the file and its stamp"
+        );
     }
 
     #[test]
@@ -114,7 +126,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stamps = Stamps::new(dir.path());
         assert_eq!(stamps.last_used("a"), None);
-        stamps.write("a", ModuleKind::Core, &fs::metadata(dir.path()).unwrap()).unwrap();
+        stamps
+            .write("a", ModuleKind::Core, &fs::metadata(dir.path()).unwrap())
+            .unwrap();
         let before = stamps.last_used("a").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         stamps.touch("a");

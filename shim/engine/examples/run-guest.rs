@@ -73,9 +73,7 @@ fn threads() -> std::io::Result<usize> {
 /// Private memory that was written to, in KiB.
 fn dirty() -> std::io::Result<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
-    let line = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Private_Dirty:"));
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
     Ok(line
         .and_then(|line| line.split_whitespace().next()?.parse().ok())
         .unwrap_or(0))

@@ -23,7 +23,7 @@ pub(crate) fn run_core(
     spec: &GuestSpec,
 ) -> Result<Outcome, HostError> {
     let mut store = ctx::core_store(pre.module().engine(), spec)?;
-    Ok(block_on(async {
+    block_on(async {
         let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
             Err(error) => return Outcome::of_instantiation(error),
@@ -41,16 +41,13 @@ pub(crate) fn run_core(
             }
         }
         Outcome::Exited(results.first().and_then(CoreVal::i32).unwrap_or(0))
-    })?)
+    })
 }
 
 /// Runs a component's `wasi:cli/run`.
-pub(crate) fn run_command(
-    pre: &CommandPre<ComponentState>,
-    spec: &GuestSpec,
-) -> Result<Outcome, HostError> {
+pub(crate) fn run_command(pre: &CommandPre<ComponentState>, spec: &GuestSpec) -> Result<Outcome, HostError> {
     let mut store = ctx::component_store(pre.engine(), spec)?;
-    Ok(block_on(async {
+    block_on(async {
         let command = match pre.instantiate_async(&mut store).await {
             Ok(command) => command,
             Err(error) => return Outcome::of_instantiation(error),
@@ -60,7 +57,7 @@ pub(crate) fn run_command(
             Ok(Err(())) => Outcome::Exited(1),
             Err(error) => Outcome::of_call(error),
         }
-    })?)
+    })
 }
 
 /// Runs one exported function of a component.
@@ -70,7 +67,7 @@ pub(crate) fn run_export(
     spec: &GuestSpec,
 ) -> Result<Outcome, HostError> {
     let mut store = ctx::component_store(pre.engine(), spec)?;
-    Ok(block_on(async {
+    block_on(async {
         let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
             Err(error) => return Outcome::of_instantiation(error),
@@ -83,7 +80,7 @@ pub(crate) fn run_export(
             Ok(()) => Outcome::Exited(results.first().map_or(0, exit_code)),
             Err(error) => Outcome::of_call(error),
         }
-    })?)
+    })
 }
 
 /// The exit code that a function's result means; its type was checked when the guest was prepared.

@@ -62,10 +62,7 @@ pub(crate) fn core_store(engine: &Engine, spec: &GuestSpec) -> Result<Store<Core
 }
 
 /// A store for the one run of a component as a command.
-pub(crate) fn component_store(
-    engine: &Engine,
-    spec: &GuestSpec,
-) -> Result<Store<ComponentState>, HostError> {
+pub(crate) fn component_store(engine: &Engine, spec: &GuestSpec) -> Result<Store<ComponentState>, HostError> {
     let wasi = command_builder(spec)?.build();
     Ok(store_with(engine, wasi, spec))
 }

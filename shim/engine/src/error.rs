@@ -8,10 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum PrepareError {
     /// The guest imports something that this host does not provide.
-    #[error(
-        "the guest imports `{module}`{}, which is not provided; {remedy}",
-        of_name(name)
-    )]
+    #[error("the guest imports `{module}`{}, which is not provided; {remedy}", of_name(name))]
     UnknownImport {
         /// Module of a core import, or the interface of a component's import.
         module: String,
@@ -40,9 +37,7 @@ pub enum PrepareError {
         available: Vec<String>,
     },
     /// The function to run takes parameters, or returns what cannot become an exit code.
-    #[error(
-        "the entry `{name}` has the type {found}, but an entry takes no parameter and returns nothing{expected}"
-    )]
+    #[error("the entry `{name}` has the type {found}, but an entry takes no parameter and returns nothing{expected}")]
     BadEntrySignature {
         /// The export.
         name: String,
@@ -175,10 +170,7 @@ mod tests {
             available: vec!["add".into(), "sub".into()],
         };
         let text = error.to_string();
-        assert!(
-            text.contains("`_start`") && text.contains("`add`, `sub`"),
-            "{text}"
-        );
+        assert!(text.contains("`_start`") && text.contains("`add`, `sub`"), "{text}");
     }
 
     #[test]

@@ -69,9 +69,7 @@ impl Outcome {
 /// Why the guest trapped, then its stack.
 pub(crate) fn describe_trap(error: &wasmtime::Error) -> String {
     // The backtrace is one of the error's contexts, with a heading of its own; what remains of them is the reason.
-    let stack = error
-        .downcast_ref::<WasmBacktrace>()
-        .map(ToString::to_string);
+    let stack = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
     let causes = error.chain().map(ToString::to_string);
     let causes = causes.filter(|cause| Some(cause) != stack.as_ref());
     let mut text = causes.collect::<Vec<_>>().join(": ");
@@ -100,10 +98,7 @@ mod tests {
 
     #[test]
     fn an_exit_raised_as_an_error_is_an_exit() {
-        assert!(matches!(
-            Outcome::of_call(I32Exit(3).into()),
-            Outcome::Exited(3)
-        ));
+        assert!(matches!(Outcome::of_call(I32Exit(3).into()), Outcome::Exited(3)));
         assert!(matches!(
             Outcome::of_instantiation(I32Exit(3).into()),
             Outcome::Exited(3)

@@ -51,12 +51,11 @@ impl Guest {
     /// the guest's own are printed to stderr. See the crate's documentation for the codes.
     pub fn run(self, spec: GuestSpec) -> i32 {
         // A panic is a bug of the host. The process ends either way, but it should end with a code that says so.
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.run_to_end(spec)))
-            .unwrap_or_else(|panic| {
-                Outcome::Failed(HostError::Panic {
-                    reason: message(panic.as_ref()),
-                })
-            });
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.run_to_end(spec))).unwrap_or_else(|panic| {
+            Outcome::Failed(HostError::Panic {
+                reason: message(panic.as_ref()),
+            })
+        });
         outcome.report()
     }
 
@@ -69,11 +68,7 @@ impl Guest {
             });
         }
         let outcome = match self.program {
-            Program::Core {
-                pre,
-                entry,
-                initialize,
-            } => command::run_core(&pre, &entry, initialize, &spec),
+            Program::Core { pre, entry, initialize } => command::run_core(&pre, &entry, initialize, &spec),
             Program::Command(pre) => command::run_command(&pre, &spec),
             Program::Export { pre, function } => command::run_export(&pre, &function, &spec),
             Program::Http(pre) => http::serve(pre, spec),

@@ -112,16 +112,12 @@ impl Host {
             return Ok(linker);
         }
         let mut linker = Linker::new(&self.engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut CoreState| {
-            &mut state.wasi
-        })
-        .map_err(|error| linker_error(Kind::Core, &error))?;
+        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut CoreState| &mut state.wasi)
+            .map_err(|error| linker_error(Kind::Core, &error))?;
         Ok(self.core.get_or_init(|| linker))
     }
 
-    fn component_linker(
-        &self,
-    ) -> Result<&wasmtime::component::Linker<ComponentState>, PrepareError> {
+    fn component_linker(&self) -> Result<&wasmtime::component::Linker<ComponentState>, PrepareError> {
         if let Some(linker) = self.component.get() {
             return Ok(linker);
         }

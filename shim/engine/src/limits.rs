@@ -26,17 +26,10 @@ impl MemoryLimit {
 }
 
 impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let growth = desired.saturating_sub(current);
         let total = self.used.saturating_add(growth);
-        if maximum.is_some_and(|maximum| desired > maximum)
-            || self.max.is_some_and(|max| total > max)
-        {
+        if maximum.is_some_and(|maximum| desired > maximum) || self.max.is_some_and(|max| total > max) {
             self.last_growth = 0;
             return Ok(false);
         }
@@ -50,12 +43,7 @@ impl ResourceLimiter for MemoryLimit {
         Ok(())
     }
 
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 }
@@ -77,9 +65,7 @@ mod tests {
     fn a_growth_that_failed_after_all_is_given_back() {
         let mut limit = MemoryLimit::new(Some(100));
         assert!(limit.memory_growing(0, 100, None).unwrap());
-        limit
-            .memory_grow_failed(wasmtime::format_err!("no memory"))
-            .unwrap();
+        limit.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
         assert!(limit.memory_growing(0, 100, None).unwrap());
     }
 

@@ -104,10 +104,7 @@ impl DrainRequest {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: the descriptor is open, and owned by what is registered for as long as it is.
         let event = unsafe { AsyncFd::register(fd) }?;
-        DRAIN_SECONDS.store(
-            i32::try_from(limit.as_secs()).unwrap_or(i32::MAX),
-            Ordering::Release,
-        );
+        DRAIN_SECONDS.store(i32::try_from(limit.as_secs()).unwrap_or(i32::MAX), Ordering::Release);
         WAKE.store(event.as_raw_fd(), Ordering::Release);
         Ok(Self { event })
     }
@@ -170,10 +167,7 @@ fn arm_drain_limit() {
         tv_sec: i64::from(DRAIN_SECONDS.load(Ordering::Acquire)),
         tv_usec: 0,
     };
-    let never = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 0,
-    };
+    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
     // Where this fails, the server's own clock still ends the drain.
     let _ = set_timer(
         libc::ITIMER_REAL,

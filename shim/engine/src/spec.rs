@@ -70,10 +70,7 @@ mod tests {
 
     #[test]
     fn pwd_is_added_for_a_working_directory_other_than_the_root() {
-        assert_eq!(
-            with_cwd("/app", &[]),
-            [("PWD".to_string(), "/app".to_string())]
-        );
+        assert_eq!(with_cwd("/app", &[]), [("PWD".to_string(), "/app".to_string())]);
         assert!(with_cwd("/", &[]).is_empty());
         assert!(with_cwd("", &[]).is_empty());
     }

@@ -38,9 +38,7 @@ impl Output {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    wait_writable(self.raw_fd())?
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_writable(self.raw_fd())?,
                 Err(error) => return Err(error),
             }
         }
@@ -90,11 +88,7 @@ impl StdoutStream for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(self.write_all(bytes).map(|()| bytes.len()))
     }
 

@@ -1,5 +1,7 @@
 //! Guests that run to their end, as core modules and as components.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it, and so may its helpers")]
+
 mod common;
 
 use common::{Guest, guests};
@@ -20,10 +22,7 @@ fn a_core_module_prints_and_exits_with_0() {
 #[test]
 fn a_component_prints_and_exits_with_0() {
     let guest = guests::component(&guests::hello());
-    assert_eq!(
-        Guest::new(guest, &[]).output(),
-        (0, "hello\n".into(), String::new())
-    );
+    assert_eq!(Guest::new(guest, &[]).output(), (0, "hello\n".into(), String::new()));
 }
 
 #[test]
@@ -31,26 +30,13 @@ fn the_exit_code_is_the_guest_s_own() {
     assert_eq!(Guest::new(guests::exit(7), &[]).output().0, 7);
     assert_eq!(Guest::new(guests::exit(125), &[]).output().0, 125);
     // The adapter knows `exit` only, which tells success from failure.
-    assert_eq!(
-        Guest::new(guests::component(&guests::exit(7)), &[])
-            .output()
-            .0,
-        1
-    );
-    assert_eq!(
-        Guest::new(guests::component(&guests::exit(0)), &[])
-            .output()
-            .0,
-        0
-    );
+    assert_eq!(Guest::new(guests::component(&guests::exit(7)), &[]).output().0, 1);
+    assert_eq!(Guest::new(guests::component(&guests::exit(0)), &[]).output().0, 0);
 }
 
 #[test]
 fn a_trap_loses_no_output_and_tells_why_and_where() {
-    for guest in [
-        guests::trap().into_bytes(),
-        guests::component(&guests::trap()),
-    ] {
+    for guest in [guests::trap().into_bytes(), guests::component(&guests::trap())] {
         let (code, stdout, stderr) = Guest::new(guest, &[]).output();
         assert_eq!((code, stdout.as_str()), (TRAP, "partial"));
         assert!(stderr.starts_with("tandem: guest trapped: "), "{stderr}");
@@ -77,10 +63,7 @@ fn a_trap_of_the_start_function_is_a_trap() {
 #[test]
 fn arguments_and_environment_reach_the_guest() {
     let options = ["--env", "A=1", "--env", "B=x y", "--cwd", "/srv"];
-    for guest in [
-        guests::echo().into_bytes(),
-        guests::component(&guests::echo()),
-    ] {
+    for guest in [guests::echo().into_bytes(), guests::component(&guests::echo())] {
         let (code, stdout, _) = Guest::with_args(guest, &options, &["one", "two words"]).output();
         assert_eq!(code, 0);
         let (_, rest) = stdout.split_once('\0').unwrap();
@@ -97,13 +80,7 @@ fn a_guest_reads_its_stdin() {
         let mut guest = Guest::new(guest, &[]);
         guest.command.stdin(Stdio::piped());
         let mut guest = guest.start();
-        guest
-            .child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(b"input")
-            .unwrap();
+        guest.child.stdin.take().unwrap().write_all(b"input").unwrap();
         assert_eq!(guest.line(), "ready\n");
         assert_eq!(guest.rest_of_stdout(), "input");
         assert_eq!(guest.wait().0, 0);
@@ -149,8 +126,7 @@ fn no_path_leads_out_of_a_preopen() {
 
 #[test]
 fn a_preopen_that_is_missing_is_the_host_s_error() {
-    let (code, _, stderr) =
-        Guest::new(guests::hello(), &["--dir", "/nowhere/at/all::/data"]).output();
+    let (code, _, stderr) = Guest::new(guests::hello(), &["--dir", "/nowhere/at/all::/data"]).output();
     assert_eq!(code, HOST);
     assert!(
         stderr.contains("/nowhere/at/all") && stderr.contains("`/data`"),
@@ -165,10 +141,7 @@ fn memory_beyond_the_limit_is_refused_to_the_guest() {
         (guests::component(&guests::grow()), 1),
     ] {
         assert_eq!(Guest::new(&guest, &[]).output().0, 0);
-        assert_eq!(
-            Guest::new(&guest, &["--max-memory", "10000000"]).output().0,
-            refused
-        );
+        assert_eq!(Guest::new(&guest, &["--max-memory", "10000000"]).output().0, refused);
     }
 }
 
@@ -200,18 +173,8 @@ fn an_entry_of_a_component_is_run() {
         (export "seven" (func $seven))
         (export "test:pkg/api@1.0.0" (instance $api)))"#;
     assert_eq!(Guest::new(wat, &["--entry", "seven"]).output().0, 7);
-    assert_eq!(
-        Guest::new(wat, &["--entry", "test:pkg/api@1.0.0#fail"])
-            .output()
-            .0,
-        1
-    );
-    assert_eq!(
-        Guest::new(wat, &["--entry", "test:pkg/api#fail"])
-            .output()
-            .0,
-        1
-    );
+    assert_eq!(Guest::new(wat, &["--entry", "test:pkg/api@1.0.0#fail"]).output().0, 1);
+    assert_eq!(Guest::new(wat, &["--entry", "test:pkg/api#fail"]).output().0, 1);
 }
 
 #[test]
@@ -221,16 +184,12 @@ fn no_thread_is_there_before_a_guest_runs_and_none_is_needed_by_a_plain_one() {
         guests::component(&guests::hello()),
         guests::http(0),
     ] {
-        let (_, _, stderr) =
-            Guest::new(guest, &["--times", "--env", "TANDEM_HTTP_ADDR=nonsense"]).output();
+        let (_, _, stderr) = Guest::new(guest, &["--times", "--env", "TANDEM_HTTP_ADDR=nonsense"]).output();
         let steps = stderr
             .lines()
             .filter(|line| line.contains(" threads"))
             .collect::<Vec<_>>();
         assert_eq!(steps.len(), 6, "{stderr}");
-        assert!(
-            steps.iter().all(|line| line.ends_with(" 1 threads")),
-            "{stderr}"
-        );
+        assert!(steps.iter().all(|line| line.ends_with(" 1 threads")), "{stderr}");
     }
 }

@@ -1,5 +1,7 @@
 //! Guests that serve HTTP.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it, and so may its helpers")]
+
 mod common;
 
 use common::{Guest, Started, eventually, guests};
@@ -16,15 +18,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         // Free a moment ago; the kernel does not hand it out again at once.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let guest = Guest::new(
-            guests::http(0),
-            &["--env", &format!("TANDEM_HTTP_ADDR={address}")],
-        )
-        .start();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let guest = Guest::new(guests::http(0), &["--env", &format!("TANDEM_HTTP_ADDR={address}")]).start();
         let server = Server { guest, address };
         eventually("the server", || TcpStream::connect(address).is_ok());
         server
@@ -32,11 +27,7 @@ impl Server {
 
     fn send(&self, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
         stream
     }
 
@@ -63,9 +54,7 @@ fn answer(mut stream: TcpStream) -> String {
 
 /// One request on a connection that stays open for the next.
 fn request_and_keep(stream: &mut TcpStream) {
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     let (mut text, mut buffer) = (String::new(), [0; 1024]);
     while !text.ends_with("0\r\n\r\n") {
         let read = stream.read(&mut buffer).unwrap();
@@ -110,10 +99,7 @@ fn a_guest_that_fails_costs_its_own_client_an_answer_and_nobody_else() {
         stderr.contains("tandem: request GET /none: the guest returned without a response"),
         "{stderr}"
     );
-    assert!(
-        stderr.contains("tandem: request GET /mid: guest trapped: "),
-        "{stderr}"
-    );
+    assert!(stderr.contains("tandem: request GET /mid: guest trapped: "), "{stderr}");
 }
 
 #[test]
@@ -170,10 +156,7 @@ fn requests_that_compute_for_ever_stop_neither_the_others_nor_the_end() {
     assert!(stderr.contains("requests were still running"), "{stderr}");
     let took = start.elapsed();
     let grace = tandem_engine::http::DRAIN_GRACE;
-    assert!(
-        took >= grace && took < grace + Duration::from_secs(2),
-        "{took:?}"
-    );
+    assert!(took >= grace && took < grace + Duration::from_secs(2), "{took:?}");
 }
 
 #[test]
@@ -192,10 +175,7 @@ fn a_second_sigint_ends_a_drain() {
 #[test]
 fn an_address_that_is_taken_is_the_host_s_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let variable = format!(
-        "WASMTIME_HTTP_PROXY_SOCKET_ADDR={}",
-        taken.local_addr().unwrap()
-    );
+    let variable = format!("WASMTIME_HTTP_PROXY_SOCKET_ADDR={}", taken.local_addr().unwrap());
     let (code, _, stderr) = Guest::new(guests::http(0), &["--env", &variable]).output();
     assert_eq!(code, 125);
     assert!(
@@ -206,8 +186,7 @@ fn an_address_that_is_taken_is_the_host_s_error() {
 
 #[test]
 fn what_is_no_address_is_the_host_s_error() {
-    let (code, _, stderr) =
-        Guest::new(guests::http(0), &["--env", "TANDEM_HTTP_ADDR=nowhere"]).output();
+    let (code, _, stderr) = Guest::new(guests::http(0), &["--env", "TANDEM_HTTP_ADDR=nowhere"]).output();
     assert_eq!(code, 125);
     assert!(stderr.contains("TANDEM_HTTP_ADDR=`nowhere`"), "{stderr}");
 }

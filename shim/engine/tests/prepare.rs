@@ -1,5 +1,7 @@
 //! What cannot run is refused when it is prepared, by a message that helps.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it, and so may its helpers")]
+
 mod common;
 
 use common::guests;
@@ -34,10 +36,7 @@ fn refused(wasm: impl AsRef<[u8]>, entry: Option<&str>) -> (PrepareError, String
 fn an_unknown_import_of_a_module_is_named() {
     let wat = r#"(module (import "env" "jump" (func)) (func (export "_start")))"#;
     let (error, text) = refused(wat, None);
-    assert!(
-        matches!(error, PrepareError::UnknownImport { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PrepareError::UnknownImport { .. }), "{error:?}");
     assert!(
         text.contains("`env` `jump`") && text.contains("wasm32-wasip1"),
         "{text}"
@@ -49,13 +48,9 @@ fn an_unknown_import_of_a_module_is_named() {
 
 #[test]
 fn a_mistyped_import_of_a_module_is_named() {
-    let wat =
-        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (func (export "_start")))"#;
+    let wat = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (func (export "_start")))"#;
     let (error, text) = refused(wat, None);
-    assert!(
-        matches!(error, PrepareError::IncompatibleImport { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PrepareError::IncompatibleImport { .. }), "{error:?}");
     assert!(text.contains("fd_write"), "{text}");
 }
 
@@ -63,10 +58,7 @@ fn a_mistyped_import_of_a_module_is_named() {
 fn a_missing_entry_is_answered_with_those_there_are() {
     let wat = r#"(module (func (export "add")) (memory (export "memory") 1))"#;
     let (error, text) = refused(wat, None);
-    assert!(
-        matches!(error, PrepareError::MissingExport { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PrepareError::MissingExport { .. }), "{error:?}");
     assert!(
         text.contains("`_start`") && text.contains("(it exports `add`)"),
         "{text}"
@@ -78,24 +70,16 @@ fn a_missing_entry_is_answered_with_those_there_are() {
 fn an_entry_with_parameters_is_refused() {
     let wat = r#"(module (func (export "add") (param i32 i32) (result i32) unreachable))"#;
     let (error, text) = refused(wat, Some("add"));
-    assert!(
-        matches!(error, PrepareError::BadEntrySignature { .. }),
-        "{error:?}"
-    );
-    assert!(
-        text.contains("`add`") && text.contains("param i32 i32"),
-        "{text}"
-    );
+    assert!(matches!(error, PrepareError::BadEntrySignature { .. }), "{error:?}");
+    assert!(text.contains("`add`") && text.contains("param i32 i32"), "{text}");
 }
 
 #[test]
 fn a_component_of_another_world_is_refused_with_its_world() {
-    let wat = r#"(component (import "test:a/b@1.0.0" (instance)) (instance $i) (export "my:own/api@1.0.0" (instance $i)))"#;
+    let wat =
+        r#"(component (import "test:a/b@1.0.0" (instance)) (instance $i) (export "my:own/api@1.0.0" (instance $i)))"#;
     let (error, text) = refused(wat, None);
-    assert!(
-        matches!(error, PrepareError::UnsupportedWorld { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PrepareError::UnsupportedWorld { .. }), "{error:?}");
     for part in [
         "`my:own/api@1.0.0`",
         "`test:a/b@1.0.0`",
@@ -113,10 +97,7 @@ fn an_unknown_import_of_a_component_is_named() {
         (core module $m (func (export "f"))) (core instance $i (instantiate $m))
         (func $f (canon lift (core func $i "f"))) (export "go" (func $f)))"#;
     let (error, text) = refused(import, Some("go"));
-    assert!(
-        matches!(error, PrepareError::UnknownImport { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, PrepareError::UnknownImport { .. }), "{error:?}");
     assert!(
         text.contains("wasi:keyvalue/store@0.2.0") && text.contains("not supported"),
         "{text}"
@@ -126,14 +107,8 @@ fn an_unknown_import_of_a_component_is_named() {
 #[test]
 fn a_missing_entry_of_a_component_is_answered_with_those_there_are() {
     let (error, text) = refused(guests::http(0), Some("nope"));
-    assert!(
-        matches!(error, PrepareError::MissingExport { .. }),
-        "{error:?}"
-    );
-    assert!(
-        text.contains("`wasi:http/incoming-handler@0.2.0#handle`"),
-        "{text}"
-    );
+    assert!(matches!(error, PrepareError::MissingExport { .. }), "{error:?}");
+    assert!(text.contains("`wasi:http/incoming-handler@0.2.0#handle`"), "{text}");
 }
 
 #[test]
@@ -169,9 +144,6 @@ fn of_a_component_that_is_both_a_command_and_a_server_the_entry_decides() {
 #[test]
 fn code_of_another_engine_is_refused() {
     let module = Module::new(&engine(), guests::hello()).unwrap();
-    let error = Host::new(engine())
-        .prepare(&Code::Core(module), None)
-        .err()
-        .unwrap();
+    let error = Host::new(engine()).prepare(&Code::Core(module), None).err().unwrap();
     assert!(matches!(error, PrepareError::ForeignEngine), "{error:?}");
 }

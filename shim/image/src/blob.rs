@@ -11,11 +11,7 @@ use crate::link::{Blob, Link};
 use crate::{Digest, ImageError, WasmLayer};
 
 /// Opens a layer read-only at offset 0, verified against its digest.
-pub async fn open(
-    link: &Link,
-    roots: Option<&Roots>,
-    layer: &WasmLayer,
-) -> Result<File, ImageError> {
+pub async fn open(link: &Link, roots: Option<&Roots>, layer: &WasmLayer) -> Result<File, ImageError> {
     if let Some((file, size)) = roots.and_then(|roots| roots.open(&layer.digest)) {
         return verified(file, size, layer.clone()).await;
     }
@@ -34,14 +30,12 @@ async fn verified(file: File, size: u64, layer: WasmLayer) -> Result<File, Image
     let aborted = io_error(&layer, "hash the content");
     let work = move || {
         check_size(&layer, size)?;
-        let digest =
-            content::digest_of(&file).map_err(io_error(&layer, "read the content store"))?;
+        let digest = content::digest_of(&file).map_err(io_error(&layer, "read the content store"))?;
         check_digest(&layer, &digest)?;
         Ok(file)
     };
     let work = tokio::task::spawn_blocking(work);
-    work.await
-        .unwrap_or_else(|e| Err(aborted(io::Error::other(e))))
+    work.await.unwrap_or_else(|e| Err(aborted(io::Error::other(e))))
 }
 
 /// Copies a layer out of a content store that is not a directory here, into a file without a name.
@@ -62,8 +56,7 @@ async fn spool(mut blob: Blob, layer: &WasmLayer) -> Result<File, ImageError> {
     check_size(layer, size)?;
     check_digest(layer, &Digest::from_hash(hash))?;
     // Opened again, because the first descriptor can write and its offset is at the end.
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .map_err(io_error(layer, "reopen a temporary file"))
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io_error(layer, "reopen a temporary file"))
 }
 
 fn check_size(layer: &WasmLayer, size: u64) -> Result<(), ImageError> {
@@ -91,10 +84,7 @@ fn corrupt(layer: &WasmLayer, reason: String) -> ImageError {
     }
 }
 
-fn io_error(
-    layer: &WasmLayer,
-    action: &'static str,
-) -> impl FnOnce(io::Error) -> ImageError + use<> {
+fn io_error(layer: &WasmLayer, action: &'static str) -> impl FnOnce(io::Error) -> ImageError + use<> {
     let (image, digest) = (layer.image.clone(), layer.digest.clone());
     move |source| ImageError::Io {
         image,
@@ -119,9 +109,7 @@ mod tests {
             media_type: "application/wasm".into(),
             image: "img".into(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let length = content.len() as u64;
         runtime.block_on(verified(File::open(path).unwrap(), length, layer))
     }
@@ -130,24 +118,14 @@ mod tests {
     fn content_is_handed_out_only_with_the_size_and_the_digest_of_the_manifest() {
         assert!(verify(b"module", 6, Digest::of(b"module")).is_ok());
         for (size, digest, reason) in [
-            (
-                7,
-                Digest::of(b"module"),
-                "6 bytes where the manifest says 7",
-            ),
+            (7, Digest::of(b"module"), "6 bytes where the manifest says 7"),
             (6, Digest::of(b"other!"), Digest::of(b"module").as_str()),
         ] {
             let error = verify(b"module", size, digest.clone()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal);
             let text = error.to_string();
-            assert!(
-                text.contains(reason) && text.contains(digest.as_str()),
-                "{text}"
-            );
-            assert!(
-                text.contains("img") && text.contains("pull it again"),
-                "{text}"
-            );
+            assert!(text.contains(reason) && text.contains(digest.as_str()), "{text}");
+            assert!(text.contains("img") && text.contains("pull it again"), "{text}");
         }
     }
 }

@@ -78,10 +78,7 @@ mod tests {
         let content = vec![7; CHUNK + 1];
         let (_dir, roots, digest) = root_with(&content);
         let (mut file, size) = roots.open(&digest).unwrap();
-        assert_eq!(
-            (size, digest_of(&file).unwrap()),
-            (content.len() as u64, digest)
-        );
+        assert_eq!((size, digest_of(&file).unwrap()), (content.len() as u64, digest));
         assert_eq!(file.stream_position().unwrap(), 0);
         assert_eq!(read_all(file, 3).unwrap(), [7, 7, 7]);
         assert!(roots.open(&Digest::of(b"other")).is_none());
@@ -91,8 +88,7 @@ mod tests {
     fn a_blob_that_is_a_link_or_no_file_is_not_opened() {
         let (dir, roots, digest) = root_with(b"x");
         let blobs = dir.path().join("blobs/sha256");
-        let (link, fifo, directory) =
-            (Digest::of(b"link"), Digest::of(b"fifo"), Digest::of(b"dir"));
+        let (link, fifo, directory) = (Digest::of(b"link"), Digest::of(b"fifo"), Digest::of(b"dir"));
         std::os::unix::fs::symlink(blobs.join(digest.hex()), blobs.join(link.hex())).unwrap();
         nix::unistd::mkfifo(&blobs.join(fifo.hex()), nix::sys::stat::Mode::S_IRUSR).unwrap();
         std::fs::create_dir(blobs.join(directory.hex())).unwrap();

@@ -60,9 +60,9 @@ impl TryFrom<String> for Digest {
     type Error = InvalidDigest;
 
     fn try_from(text: String) -> Result<Self, InvalidDigest> {
-        let valid = text.strip_prefix(PREFIX).is_some_and(|hex| {
-            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        });
+        let valid = text
+            .strip_prefix(PREFIX)
+            .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
         if valid {
             Ok(Self(text))
         } else {
@@ -100,9 +100,7 @@ mod tests {
     use super::*;
 
     fn digest(byte: char) -> Digest {
-        format!("sha256:{}", byte.to_string().repeat(64))
-            .parse()
-            .unwrap()
+        format!("sha256:{}", byte.to_string().repeat(64)).parse().unwrap()
     }
 
     #[test]
@@ -134,9 +132,6 @@ mod tests {
         let two = Digest::of(format!("{} {}", digest('a'), digest('b')).as_bytes());
         assert_eq!(chain_id([&digest('a'), &digest('b')]), Some(two.clone()));
         let three = Digest::of(format!("{two} {}", digest('c')).as_bytes());
-        assert_eq!(
-            chain_id([&digest('a'), &digest('b'), &digest('c')]),
-            Some(three)
-        );
+        assert_eq!(chain_id([&digest('a'), &digest('b'), &digest('c')]), Some(three));
     }
 }

@@ -21,9 +21,7 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// No connection to containerd.
-    #[error(
-        "cannot reach containerd at {address}: {reason}; is it running, and is this its gRPC socket?"
-    )]
+    #[error("cannot reach containerd at {address}: {reason}; is it running, and is this its gRPC socket?")]
     Unreachable {
         /// Path of the socket.
         address: String,
@@ -120,9 +118,7 @@ pub enum ImageError {
         reason: String,
     },
     /// Content larger than is accepted.
-    #[error(
-        "image {image}: {digest} has {size} bytes, more than the {limit} that are accepted; make it smaller"
-    )]
+    #[error("image {image}: {digest} has {size} bytes, more than the {limit} that are accepted; make it smaller")]
     TooLarge {
         /// Name of the image.
         image: String,
@@ -208,9 +204,5 @@ impl ImageError {
 }
 
 fn list(digests: &[Digest]) -> String {
-    digests
-        .iter()
-        .map(Digest::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
+    digests.iter().map(Digest::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -35,9 +35,7 @@ impl Evidence {
     pub fn fits(&self, manifest: &Manifest, config: &Config, runnable: bool) -> bool {
         match self {
             Self::Config(digest) => manifest.config.digest == *digest,
-            Self::Parent(Some(chain)) => {
-                parents(manifest, config).any(|p| p.as_ref() == Some(chain))
-            }
+            Self::Parent(Some(chain)) => parents(manifest, config).any(|p| p.as_ref() == Some(chain)),
             Self::Parent(None) => runnable && parents(manifest, config).any(|p| p.is_none()),
             Self::Nothing => runnable,
         }
@@ -133,10 +131,7 @@ mod tests {
         assert!(own.fits(&image, &diffs, true) && own.fits(&image, &diffs, false));
         assert!(!own.fits(&image, &config("linux", "amd64", &["a"]), true));
         assert!(!Evidence::Parent(None).fits(&image, &diffs, true));
-        assert!(
-            Evidence::Nothing.fits(&image, &diffs, true)
-                && !Evidence::Nothing.fits(&image, &diffs, false)
-        );
+        assert!(Evidence::Nothing.fits(&image, &diffs, true) && !Evidence::Nothing.fits(&image, &diffs, false));
     }
 
     #[test]

@@ -61,11 +61,7 @@ impl LayerKind {
 }
 
 /// The module among an image's layers; None for an image without one, which has only a root file system.
-pub fn module<'m>(
-    image: &str,
-    manifest: &'m Manifest,
-    config: &Config,
-) -> Result<Option<&'m Descriptor>, ImageError> {
+pub fn module<'m>(image: &str, manifest: &'m Manifest, config: &Config) -> Result<Option<&'m Descriptor>, ImageError> {
     let of_kind = |kind| {
         manifest
             .layers
@@ -118,8 +114,8 @@ fn shorten(media_type: &str) -> String {
 /// Whether an image without a known Wasm layer claims to be one for Wasm. An image *for* WASI whose module lies in its
 /// root file system has ordinary layers only, and that is fine.
 fn expects_module(manifest: &Manifest, config: &Config) -> bool {
-    let artifact = manifest.config.media_type == WASM_CONFIG
-        || manifest.artifact_type.to_ascii_lowercase().contains("wasm");
+    let artifact =
+        manifest.config.media_type == WASM_CONFIG || manifest.artifact_type.to_ascii_lowercase().contains("wasm");
     let platform = Rank::of(Some(&config.platform), platform::host_arch()) == Rank::Wasm;
     let unpackable = !manifest.layers.is_empty()
         && manifest
@@ -172,12 +168,7 @@ mod tests {
     }
 
     /// `None`: no module. `Some(n)`: layer n. Text: an error that holds it.
-    fn check(
-        config_type: &str,
-        config: &Config,
-        layers: &[&str],
-        expected: Result<Option<usize>, &str>,
-    ) {
+    fn check(config_type: &str, config: &Config, layers: &[&str], expected: Result<Option<usize>, &str>) {
         let manifest = manifest(config_type, layers);
         let found = module("img", &manifest, config);
         match (found, expected) {
@@ -205,36 +196,16 @@ mod tests {
             "application/vnd.w3c.wasm.component.v1+wasm",
         ] {
             check(WASM_CONFIG, &wasi, &[accepted], Ok(Some(0)));
-            check(
-                IMAGE_CONFIG,
-                &wasi,
-                &[TAR, accepted, "text/plain"],
-                Ok(Some(1)),
-            );
-            check(
-                IMAGE_CONFIG,
-                &config("linux", "amd64", &[]),
-                &[accepted],
-                Ok(Some(0)),
-            );
+            check(IMAGE_CONFIG, &wasi, &[TAR, accepted, "text/plain"], Ok(Some(1)));
+            check(IMAGE_CONFIG, &config("linux", "amd64", &[]), &[accepted], Ok(Some(0)));
         }
     }
 
     #[test]
     fn an_image_of_ordinary_layers_has_no_module_even_if_it_is_for_wasi() {
         let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-        check(
-            IMAGE_CONFIG,
-            &config("linux", "amd64", &[]),
-            &[TAR, docker],
-            Ok(None),
-        );
-        check(
-            IMAGE_CONFIG,
-            &config("wasi", "wasm", &[]),
-            &[TAR, docker],
-            Ok(None),
-        );
+        check(IMAGE_CONFIG, &config("linux", "amd64", &[]), &[TAR, docker], Ok(None));
+        check(IMAGE_CONFIG, &config("wasi", "wasm", &[]), &[TAR, docker], Ok(None));
         check(IMAGE_CONFIG, &config("linux", "amd64", &[]), &[], Ok(None));
         check(
             IMAGE_CONFIG,
@@ -253,19 +224,9 @@ mod tests {
             &["application/wasm+gzip"],
             Err("found: application/wasm+gzip"),
         );
-        check(
-            WASM_CONFIG,
-            &wasi,
-            &[TAR],
-            Err("found: application/vnd.oci"),
-        );
+        check(WASM_CONFIG, &wasi, &[TAR], Err("found: application/vnd.oci"));
         check(WASM_CONFIG, &wasi, &[], Err("found: no layers"));
-        check(
-            IMAGE_CONFIG,
-            &wasi,
-            &[TAR, "application/x"],
-            Err("application/x"),
-        );
+        check(IMAGE_CONFIG, &wasi, &[TAR, "application/x"], Err("application/x"));
         let mut artifact = manifest("application/vnd.oci.empty.v1+json", &["application/x"]);
         artifact.artifact_type = "application/vnd.example.Wasm.v1".into();
         assert!(matches!(
@@ -303,10 +264,7 @@ mod tests {
         }
         let mut large = manifest(WASM_CONFIG, &["application/wasm"]);
         large.layers[0].size = MAX_MODULE_BYTES + 1;
-        assert!(matches!(
-            module("i", &large, &wasi),
-            Err(ImageError::TooLarge { .. })
-        ));
+        assert!(matches!(module("i", &large, &wasi), Err(ImageError::TooLarge { .. })));
     }
 
     proptest! {

@@ -28,16 +28,13 @@ pub struct Blob {
 impl Link {
     /// Connects to the unix socket.
     pub async fn connect(address: &Path, namespace: &str) -> Result<Self, ImageError> {
-        let namespace = namespace
-            .parse()
-            .map_err(|_| ImageError::Namespace(namespace.into()))?;
-        let channel =
-            containerd_client::connect(address)
-                .await
-                .map_err(|e| ImageError::Unreachable {
-                    address: address.display().to_string(),
-                    reason: causes(&e),
-                })?;
+        let namespace = namespace.parse().map_err(|_| ImageError::Namespace(namespace.into()))?;
+        let channel = containerd_client::connect(address)
+            .await
+            .map_err(|e| ImageError::Unreachable {
+                address: address.display().to_string(),
+                reason: causes(&e),
+            })?;
         Ok(Self { channel, namespace })
     }
 
@@ -74,11 +71,7 @@ impl Link {
     }
 
     /// Digests of the content whose labels match one of these filters, the first `limit` of them.
-    pub async fn list(
-        &self,
-        filters: Vec<String>,
-        limit: usize,
-    ) -> Result<Vec<Digest>, ImageError> {
+    pub async fn list(&self, filters: Vec<String>, limit: usize) -> Result<Vec<Digest>, ImageError> {
         let object = filters.join(" or ");
         let failed = |status| failed("Content.List", &object, &status);
         let request = self.request(api::ListContentRequest { filters });
@@ -125,8 +118,7 @@ pub fn found<T>(
 
 /// The error for a call that failed.
 pub fn failed(call: &'static str, object: &str, status: &Status) -> ImageError {
-    let broken =
-        std::error::Error::source(status).is_some_and(|source| source.is::<transport::Error>());
+    let broken = std::error::Error::source(status).is_some_and(|source| source.is::<transport::Error>());
     let kind = match status.code() {
         _ if broken => ErrorKind::Unavailable,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => ErrorKind::Unavailable,
@@ -187,14 +179,9 @@ mod tests {
         let nowhere = Path::new("/nonexistent/containerd.sock");
         let error = runtime.block_on(Link::connect(nowhere, "ns")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(
-            error.to_string().contains("/nonexistent/containerd.sock: "),
-            "{error}"
-        );
+        assert!(error.to_string().contains("/nonexistent/containerd.sock: "), "{error}");
         assert!(error.to_string().contains("No such file"), "{error}");
-        let error = runtime
-            .block_on(Link::connect(nowhere, "a\nb"))
-            .unwrap_err();
+        let error = runtime.block_on(Link::connect(nowhere, "a\nb")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 }

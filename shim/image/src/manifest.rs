@@ -90,8 +90,7 @@ pub fn parse_document(bytes: &[u8]) -> Result<Document, String> {
         artifact_type: Option<String>,
     }
 
-    let raw: Raw =
-        serde_json::from_slice(bytes).map_err(|e| format!("neither manifest nor index: {e}"))?;
+    let raw: Raw = serde_json::from_slice(bytes).map_err(|e| format!("neither manifest nor index: {e}"))?;
     match raw {
         Raw {
             config: Some(config),
@@ -118,9 +117,7 @@ pub fn parse_document(bytes: &[u8]) -> Result<Document, String> {
             "an index of {} manifests, more than {MAX_MANIFESTS}",
             manifests.len()
         )),
-        Raw {
-            manifests: Some(_), ..
-        } => Err("both a manifest and an index".into()),
+        Raw { manifests: Some(_), .. } => Err("both a manifest and an index".into()),
         Raw { .. } => Err("a manifest without a config (schema 1 is not supported)".into()),
     }
 }
@@ -146,10 +143,7 @@ pub fn parse_config(media_type: &str, bytes: &[u8]) -> Result<Config, String> {
     match serde_json::from_slice::<Raw>(bytes) {
         Ok(raw) => Ok(Config {
             platform: raw.platform,
-            diff_ids: raw
-                .rootfs
-                .and_then(|rootfs| rootfs.diff_ids)
-                .unwrap_or_default(),
+            diff_ids: raw.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default(),
         }),
         Err(e) if is_image_config(media_type) => Err(format!("not an image config: {e}")),
         Err(_) => Ok(Config::default()),
@@ -177,8 +171,7 @@ pub fn cri_image_id(metadata: &[u8]) -> Option<Digest> {
 fn is_image_config(media_type: &str) -> bool {
     matches!(
         media_type,
-        "application/vnd.oci.image.config.v1+json"
-            | "application/vnd.docker.container.image.v1+json"
+        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
     )
 }
 
@@ -202,10 +195,7 @@ mod tests {
         let Document::Manifest(manifest) = parse_document(text.as_bytes()).unwrap() else {
             panic!("an index")
         };
-        assert_eq!(
-            (manifest.config.media_type.as_str(), manifest.config.size),
-            ("c", 2)
-        );
+        assert_eq!((manifest.config.media_type.as_str(), manifest.config.size), ("c", 2));
         assert!(manifest.layers.is_empty() && manifest.artifact_type.is_empty());
     }
 
@@ -217,10 +207,7 @@ mod tests {
         let Document::Index(manifests) = parse_document(text.as_bytes()).unwrap() else {
             panic!("a manifest")
         };
-        assert_eq!(
-            manifests[0].platform.as_ref().unwrap().to_string(),
-            "wasip1/wasm"
-        );
+        assert_eq!(manifests[0].platform.as_ref().unwrap().to_string(), "wasip1/wasm");
     }
 
     #[test]
@@ -231,10 +218,7 @@ mod tests {
             ("{}", "without a config"),
             (r#"{"fsLayers":[],"history":[]}"#, "schema 1"),
             (r#"{"layers":[]}"#, "without a config"),
-            (
-                r#"{"config":{"digest":"$D","size":1},"manifests":[]}"#,
-                "both",
-            ),
+            (r#"{"config":{"digest":"$D","size":1},"manifests":[]}"#, "both"),
             (r#"{"layers":[],"manifests":[]}"#, "both"),
             (r#"{"config":{"digest":"$D","size":-1}}"#, "invalid value"),
             (
@@ -249,25 +233,16 @@ mod tests {
             "{{\"manifests\":[{}]}}",
             vec![with_digest(r#"{"digest":"$D","size":1}"#); 257].join(",")
         );
-        assert!(
-            parse_document(many.as_bytes())
-                .unwrap_err()
-                .contains("more than 256")
-        );
+        assert!(parse_document(many.as_bytes()).unwrap_err().contains("more than 256"));
     }
 
     #[test]
     fn an_artifacts_config_may_be_anything_but_an_images_may_not() {
         let image = "application/vnd.oci.image.config.v1+json";
-        assert_eq!(
-            parse_config("application/x", b"\xff"),
-            Ok(Config::default())
-        );
+        assert_eq!(parse_config("application/x", b"\xff"), Ok(Config::default()));
         assert!(parse_config(image, b"\xff").is_err());
         assert!(parse_config(image, br#"{"os":"linux","rootfs":{"diff_ids":["x"]}}"#).is_err());
-        let cncf = with_digest(
-            r#"{"os":"wasip2","architecture":"wasm","layerDigests":["$D"],"component":{}}"#,
-        );
+        let cncf = with_digest(r#"{"os":"wasip2","architecture":"wasm","layerDigests":["$D"],"component":{}}"#);
         let config = parse_config(WASM_CONFIG, cncf.as_bytes()).unwrap();
         assert_eq!(config.platform.to_string(), "wasip2/wasm");
         assert!(config.diff_ids.is_empty());
@@ -281,9 +256,7 @@ mod tests {
 
     #[test]
     fn the_image_id_is_read_from_cri_metadata_and_only_from_that() {
-        let text = with_digest(
-            r#"{"Version":"v1","Metadata":{"ID":"x","Name":"y","ImageRef":"$D","Config":{}}}"#,
-        );
+        let text = with_digest(r#"{"Version":"v1","Metadata":{"ID":"x","Name":"y","ImageRef":"$D","Config":{}}}"#);
         assert_eq!(cri_image_id(text.as_bytes()).unwrap().as_str(), D);
         for other in [
             "",

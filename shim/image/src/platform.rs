@@ -26,9 +26,7 @@ impl Rank {
         match (os.as_str(), architecture.as_str()) {
             ("", "") => Self::Unknown,
             ("unknown", "unknown") => Self::NoImage,
-            ("wasi" | "wasip1" | "wasip2", "" | "wasm" | "wasm32") | (_, "wasm" | "wasm32") => {
-                Self::Wasm
-            }
+            ("wasi" | "wasip1" | "wasip2", "" | "wasm" | "wasm32") | (_, "wasm" | "wasm32") => Self::Wasm,
             // Docker's first Wasm images were built with `--platform wasi/<architecture of the builder>`.
             ("wasi" | "wasip1" | "wasip2", _) => Self::Wasm,
             ("linux", arch) if arch == host_arch => Self::Host,
@@ -78,10 +76,7 @@ mod tests {
             assert_eq!(rank(os, arch), Rank::Wasm, "{os}/{arch}");
         }
         assert_eq!(rank("linux", "amd64"), Rank::Host);
-        assert_eq!(
-            (rank("", ""), Rank::of(None, "amd64")),
-            (Rank::Unknown, Rank::Unknown)
-        );
+        assert_eq!((rank("", ""), Rank::of(None, "amd64")), (Rank::Unknown, Rank::Unknown));
         assert_eq!(
             (rank("linux", "arm64"), rank("windows", "amd64")),
             (Rank::Foreign, Rank::Foreign)

@@ -15,9 +15,7 @@ const MAX_DEPTH: usize = 4;
 pub async fn resolve(source: &impl Source, id: &str) -> Result<Resolution, ImageError> {
     let container = source.container(id).await?;
     if container.image.is_empty() {
-        return Ok(Resolution::NoWasm {
-            image: String::new(),
-        });
+        return Ok(Resolution::NoWasm { image: String::new() });
     }
     let (target, evidence) = question(source, &container).await?;
     let search = Search {
@@ -37,10 +35,7 @@ pub async fn resolve(source: &impl Source, id: &str) -> Result<Resolution, Image
 }
 
 /// What the image's name stands for now, and what the container can be recognised by.
-async fn question(
-    source: &impl Source,
-    container: &Container,
-) -> Result<(Option<Descriptor>, Evidence), ImageError> {
+async fn question(source: &impl Source, container: &Container) -> Result<(Option<Descriptor>, Evidence), ImageError> {
     match &container.cri_image_id {
         // CRI keeps a record of every image under its id, and that name is never moved.
         Some(id) => {
@@ -88,10 +83,7 @@ impl<S: Source> Search<'_, S> {
     }
 
     /// Looks for the container's image among those of an index, the most wanted platform first.
-    async fn in_index(
-        &self,
-        mut candidates: Vec<(Rank, Descriptor)>,
-    ) -> Result<Option<Resolution>, ImageError> {
+    async fn in_index(&self, mut candidates: Vec<(Rank, Descriptor)>) -> Result<Option<Resolution>, ImageError> {
         candidates.sort_by_key(|(rank, _)| *rank);
         let only = candidates.len() == 1;
         let mut platforms = Vec::new();
@@ -100,12 +92,8 @@ impl<S: Source> Search<'_, S> {
         for (rank, descriptor) in &candidates {
             let (platform, runnable) = match self.image_of(descriptor).await? {
                 Ok((manifest, config)) => {
-                    let platform = descriptor
-                        .platform
-                        .clone()
-                        .unwrap_or_else(|| config.platform.clone());
-                    let runnable =
-                        only || Rank::of(Some(&platform), platform::host_arch()).runnable();
+                    let platform = descriptor.platform.clone().unwrap_or_else(|| config.platform.clone());
+                    let runnable = only || Rank::of(Some(&platform), platform::host_arch()).runnable();
                     if self.evidence.fits(&manifest, &config, runnable) {
                         return self.module(&manifest, &config).map(Some);
                     }
@@ -116,10 +104,7 @@ impl<S: Source> Search<'_, S> {
                     if rank.runnable() && absent.is_none() {
                         absent = Some(digest);
                     }
-                    (
-                        descriptor.platform.clone().unwrap_or_default(),
-                        rank.runnable(),
-                    )
+                    (descriptor.platform.clone().unwrap_or_default(), rank.runnable())
                 }
             };
             any_runnable |= runnable;
@@ -139,36 +124,26 @@ impl<S: Source> Search<'_, S> {
     }
 
     /// Manifest and config of one image; else the digest of what is not stored.
-    async fn image_of(
-        &self,
-        descriptor: &Descriptor,
-    ) -> Result<Result<(Manifest, Config), Digest>, ImageError> {
+    async fn image_of(&self, descriptor: &Descriptor) -> Result<Result<(Manifest, Config), Digest>, ImageError> {
         match self.document(&descriptor.digest).await? {
             Some(Document::Manifest(manifest)) => Ok(match self.config(&manifest).await? {
                 Some(config) => Ok((manifest, config)),
                 None => Err(manifest.config.digest),
             }),
-            Some(Document::Index(_)) => Err(self.malformed(
-                &descriptor.digest,
-                "an index that is referred to as a manifest".into(),
-            )),
+            Some(Document::Index(_)) => {
+                Err(self.malformed(&descriptor.digest, "an index that is referred to as a manifest".into()))
+            }
             None => Ok(Err(descriptor.digest.clone())),
         }
     }
 
     /// All images of an index, nested indexes included.
-    async fn flatten(
-        &self,
-        children: Vec<Descriptor>,
-    ) -> Result<Vec<(Rank, Descriptor)>, ImageError> {
+    async fn flatten(&self, children: Vec<Descriptor>) -> Result<Vec<(Rank, Descriptor)>, ImageError> {
         let mut flat = Vec::new();
-        let mut open: Vec<(usize, Descriptor)> =
-            children.into_iter().rev().map(|child| (1, child)).collect();
+        let mut open: Vec<(usize, Descriptor)> = children.into_iter().rev().map(|child| (1, child)).collect();
         while let Some((depth, descriptor)) = open.pop() {
             if flat.len() + open.len() > MAX_MANIFESTS || depth > MAX_DEPTH {
-                let reason = format!(
-                    "indexes nested over {MAX_DEPTH} deep or with over {MAX_MANIFESTS} manifests"
-                );
+                let reason = format!("indexes nested over {MAX_DEPTH} deep or with over {MAX_MANIFESTS} manifests");
                 return Err(self.malformed(&descriptor.digest, reason));
             }
             if is_index(&descriptor.media_type) {
@@ -189,11 +164,7 @@ impl<S: Source> Search<'_, S> {
     async fn elsewhere(&self, name_exists: bool) -> Result<Resolution, ImageError> {
         let configs = match &self.evidence {
             Evidence::Config(config) => vec![config.clone()],
-            Evidence::Parent(Some(chain)) => {
-                self.source
-                    .configs_of_chain(&self.container.snapshotter, chain)
-                    .await?
-            }
+            Evidence::Parent(Some(chain)) => self.source.configs_of_chain(&self.container.snapshotter, chain).await?,
             Evidence::Parent(None) | Evidence::Nothing => Vec::new(),
         };
         let mut found: Vec<Resolution> = Vec::new();
@@ -212,10 +183,7 @@ impl<S: Source> Search<'_, S> {
                     continue;
                 }
                 let resolution = self.module(&manifest, &config)?;
-                if !found
-                    .iter()
-                    .any(|other| other.digest() == resolution.digest())
-                {
+                if !found.iter().any(|other| other.digest() == resolution.digest()) {
                     found.push(resolution);
                 }
             }
@@ -225,11 +193,7 @@ impl<S: Source> Search<'_, S> {
             (Some(only), true) => Ok(only),
             (Some(last), false) => {
                 found.push(last);
-                let digests = found
-                    .iter()
-                    .filter_map(Resolution::digest)
-                    .cloned()
-                    .collect();
+                let digests = found.iter().filter_map(Resolution::digest).cloned().collect();
                 Err(ImageError::Ambiguous {
                     image,
                     container,
@@ -257,9 +221,7 @@ impl<S: Source> Search<'_, S> {
 
     /// The config of an image; None if it is not stored.
     async fn config(&self, manifest: &Manifest) -> Result<Option<Config>, ImageError> {
-        let Descriptor {
-            media_type, digest, ..
-        } = &manifest.config;
+        let Descriptor { media_type, digest, .. } = &manifest.config;
         if !manifest::has_config(media_type) {
             return Ok(Some(Config::default()));
         }
@@ -303,16 +265,14 @@ impl<S: Source> Search<'_, S> {
 fn is_index(media_type: &str) -> bool {
     matches!(
         media_type,
-        "application/vnd.oci.image.index.v1+json"
-            | "application/vnd.docker.distribution.manifest.list.v2+json"
+        "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json"
     )
 }
 
 fn is_manifest(media_type: &str) -> bool {
     matches!(
         media_type,
-        "application/vnd.oci.image.manifest.v1+json"
-            | "application/vnd.docker.distribution.manifest.v2+json"
+        "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json"
     )
 }
 

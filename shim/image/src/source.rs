@@ -26,16 +26,10 @@ pub trait Source: Sync {
     fn container(&self, id: &str) -> impl Future<Output = Result<Container, ImageError>> + Send;
 
     /// What an image's name stands for now; None for an unknown name.
-    fn target(
-        &self,
-        name: &str,
-    ) -> impl Future<Output = Result<Option<Descriptor>, ImageError>> + Send;
+    fn target(&self, name: &str) -> impl Future<Output = Result<Option<Descriptor>, ImageError>> + Send;
 
     /// What the container's snapshot was made from.
-    fn evidence(
-        &self,
-        container: &Container,
-    ) -> impl Future<Output = Result<Evidence, ImageError>> + Send;
+    fn evidence(&self, container: &Container) -> impl Future<Output = Result<Evidence, ImageError>> + Send;
 
     /// A small document's bytes, verified against its digest; None if it is not stored. `image` is for errors.
     fn document(
@@ -52,8 +46,5 @@ pub trait Source: Sync {
     ) -> impl Future<Output = Result<Vec<Digest>, ImageError>> + Send;
 
     /// Digests of the manifests that may have this config.
-    fn manifests_of_config(
-        &self,
-        config: &Digest,
-    ) -> impl Future<Output = Result<Vec<Digest>, ImageError>> + Send;
+    fn manifests_of_config(&self, config: &Digest) -> impl Future<Output = Result<Vec<Digest>, ImageError>> + Send;
 }

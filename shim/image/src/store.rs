@@ -77,9 +77,7 @@ impl Store {
         let ask = || async {
             let filters = vec!["type==io.containerd.content.v1".into()];
             let request = link.request(api::PluginsRequest { filters });
-            let answer = IntrospectionClient::new(link.channel.clone())
-                .plugins(request)
-                .await?;
+            let answer = IntrospectionClient::new(link.channel.clone()).plugins(request).await?;
             let plugins = answer.into_inner().plugins.into_iter();
             let roots = plugins.filter_map(|mut plugin| plugin.exports.remove("root"));
             let roots = roots.map(PathBuf::from).filter(|root| root.is_absolute());
@@ -105,8 +103,7 @@ impl Store {
 impl Source for Store {
     async fn container(&self, id: &str) -> Result<Container, ImageError> {
         let link = self.link().await?;
-        let mut client = ContainersClient::new(link.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = ContainersClient::new(link.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = link.request(api::GetContainerRequest { id: id.into() });
         let (answer, _) = tokio::join!(client.get(request), self.roots(link));
         let record = answer
@@ -195,11 +192,7 @@ impl Source for Store {
         }
     }
 
-    async fn configs_of_chain(
-        &self,
-        snapshotter: &str,
-        chain: &Digest,
-    ) -> Result<Vec<Digest>, ImageError> {
+    async fn configs_of_chain(&self, snapshotter: &str, chain: &Digest) -> Result<Vec<Digest>, ImageError> {
         if snapshotter.contains(['"', '\\']) {
             return Ok(Vec::new());
         }

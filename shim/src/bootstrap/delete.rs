@@ -35,7 +35,10 @@ pub fn run(args: &Args) -> Result<()> {
     let rootfs = bundle.as_ref().map_or_else(|| path.join("rootfs"), Bundle::rootfs);
     let state = paths.container(&args.namespace, &args.id);
     let container = Container::load(state.clone()).ok();
-    let pid = container.as_ref().and_then(Container::pid).map_or(0, |pid| pid.as_raw());
+    let pid = container
+        .as_ref()
+        .and_then(Container::pid)
+        .map_or(0, |pid| pid.as_raw());
     Remains {
         id: &args.id,
         state: &state,
@@ -63,8 +66,12 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Removes the shim's socket unless a shim answers on it, one that serves the rest of the pod.
 fn remove_dead_socket(paths: &Paths, bundle: &Path) {
-    let Ok(address) = std::fs::read_to_string(bundle.join("address")) else { return };
-    let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) else { return };
+    let Ok(address) = std::fs::read_to_string(bundle.join("address")) else {
+        return;
+    };
+    let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) else {
+        return;
+    };
     // The bundle is containerd's, but only a socket of ours is ours to remove.
     if socket.parent() != Some(&paths.sockets()) {
         return;

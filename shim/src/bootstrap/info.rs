@@ -14,12 +14,53 @@ pub const RUNTIME: &str = "io.containerd.tandem.v1";
 /// How containerd names the OCI features document (JSON in an `Any`). Source: containerd `pkg/shim` and typeurl.
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 /// The kernel's mount options that libcontainer understands. Source: its `src/rootfs/utils.rs`.
-const MOUNT_OPTIONS: [&str; 46] = [
-    "acl", "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime",
-    "loud", "mand", "noacl", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand",
-    "norelatime", "nostrictatime", "nosuid", "private", "ratime", "rbind", "rdev", "relatime", "remount", "rexec",
-    "rnoatime", "rnodev", "rnoexec", "rnosuid", "ro", "rprivate", "rro", "rshared", "rslave", "rw", "shared",
-    "slave", "strictatime", "suid", "sync",
+const MOUNT_OPTIONS: &[&str] = &[
+    "acl",
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noacl",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "relatime",
+    "remount",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnoexec",
+    "rnosuid",
+    "ro",
+    "rprivate",
+    "rro",
+    "rshared",
+    "rslave",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
 ];
 
 /// Prints a `RuntimeInfo` message.
@@ -47,7 +88,10 @@ pub fn run() -> Result<()> {
 
 /// Prints the version for a person.
 pub fn version() {
-    println!("{RUNTIME} {} (wasmtime 48, OCI runtime spec 1.x)", env!("CARGO_PKG_VERSION"));
+    println!(
+        "{RUNTIME} {} (wasmtime 48, OCI runtime spec 1.x)",
+        env!("CARGO_PKG_VERSION")
+    );
 }
 
 /// The OCI features document. Source: runtime-spec features.md. It promises only what is tested; user

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::unistd::{ForkResult, fork};
 use serde::Deserialize;
 
@@ -87,13 +87,39 @@ pub fn run(args: &Args) -> Result<()> {
     reply(peer.protocol, &address)
 }
 
+/// Serves in the foreground, on `-socket` or where `start` would: for debugging a shim by hand.
+pub fn serve(args: &Args) -> Result<()> {
+    let env = |name| std::env::var(name).unwrap_or_default();
+    let peer = identify(&[], args, env(TTRPC_ADDRESS), env(GRPC_ADDRESS))?;
+    let bundle = std::env::current_dir()
+        .map_err(|error| Fault::internal(format!("cannot tell the bundle directory: {error}")))?;
+    let paths = Paths::from_env();
+    let socket = args
+        .socket
+        .clone()
+        .unwrap_or_else(|| paths.socket(&peer.grpc, &args.namespace, &args.id));
+    let lock = lock(&socket)?;
+    let listener = listen(&socket)?;
+    drop(lock);
+    let daemon = Daemon {
+        namespace: args.namespace.clone(),
+        containerd: peer.grpc,
+        events: peer.ttrpc,
+        socket,
+        bundle,
+        debug: args.debug,
+        paths,
+    };
+    daemon::run(daemon, listener)
+}
+
 /// Tells the protocol by what came on standard input: containerd >= 2.3 sends [`BootstrapParams`], older ones
 /// nothing or the runtime options, an `Any`, which decodes as `BootstrapParams` too: its two fields land in
 /// the first two. So the names must be those of the flags.
 fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Peer> {
-    let params = BootstrapParams::parse_from_bytes(input).ok().filter(|params| {
-        !input.is_empty() && params.instance_id == args.id && params.namespace == args.namespace
-    });
+    let params = BootstrapParams::parse_from_bytes(input)
+        .ok()
+        .filter(|params| !input.is_empty() && params.instance_id == args.id && params.namespace == args.namespace);
     let first = |choices: [&str; 3]| choices.into_iter().find(|c| !c.is_empty()).map(str::to_owned);
     let of_params = params.as_ref();
     let strip = |address: &str| address.strip_prefix("unix://").unwrap_or(address).to_owned();
@@ -102,12 +128,22 @@ fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Pe
         args.address.as_str(),
         grpc.as_str(),
     ]);
-    let ttrpc = first([of_params.map_or("", |params| params.containerd_ttrpc_address.as_str()), &ttrpc, ""]);
+    let ttrpc = first([
+        of_params.map_or("", |params| params.containerd_ttrpc_address.as_str()),
+        &ttrpc,
+        "",
+    ]);
     let missing = |what: &str| {
-        Fault::invalid(format!("containerd's {what} address is not given: run this binary from containerd"))
+        Fault::invalid(format!(
+            "containerd's {what} address is not given: run this binary from containerd"
+        ))
     };
     Ok(Peer {
-        protocol: if params.is_some() { Protocol::Bootstrap } else { Protocol::Plain },
+        protocol: if params.is_some() {
+            Protocol::Bootstrap
+        } else {
+            Protocol::Plain
+        },
         grpc: strip(&grpc.ok_or_else(|| missing("gRPC"))?),
         ttrpc: strip(&ttrpc.ok_or_else(|| missing("ttrpc"))?),
     })
@@ -124,7 +160,10 @@ fn group_of(bundle: &Path) -> Result<Option<String>> {
     let spec = File::open(bundle.join("config.json"));
     let Ok(spec) = spec else { return Ok(None) };
     let spec = std::io::Read::take(std::io::BufReader::new(spec), MAX_SPEC_BYTES);
-    let Ok(Annotated { annotations: Some(annotations) }) = serde_json::from_reader(spec) else {
+    let Ok(Annotated {
+        annotations: Some(annotations),
+    }) = serde_json::from_reader(spec)
+    else {
         return Ok(None);
     };
     let group = GROUP_ANNOTATIONS.iter().find_map(|name| annotations.get(*name));
@@ -134,14 +173,16 @@ fn group_of(bundle: &Path) -> Result<Option<String>> {
 fn lock(socket: &Path) -> Result<Flock<File>> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     let fault = |error: std::io::Error| Fault::internal(format!("cannot make {}: {error}", dir.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fault)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(fault)?;
     daemon::lock_sockets(dir)
 }
 
 fn listen(socket: &Path) -> Result<UnixListener> {
-    let fault = |error: std::io::Error| {
-        Fault::internal(format!("cannot listen on {}: {error}", socket.display()))
-    };
+    let fault = |error: std::io::Error| Fault::internal(format!("cannot listen on {}: {error}", socket.display()));
     // Left by a shim that was killed: nobody answered.
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fault(error)),
@@ -203,11 +244,18 @@ mod tests {
 
     #[test]
     fn an_old_containerd_gets_the_plain_address() {
-        let options = Any { type_url: "containerd.runc.v1.Options".into(), value: vec![8, 1], ..Default::default() };
+        let options = Any {
+            type_url: "containerd.runc.v1.Options".into(),
+            value: vec![8, 1],
+            ..Default::default()
+        };
         for input in [Vec::new(), options.write_to_bytes().unwrap()] {
             let peer = identify(&input, &args(), "/run/c.ttrpc".into(), String::new()).unwrap();
             assert_eq!(peer.protocol, Protocol::Plain);
-            assert_eq!((peer.grpc.as_str(), peer.ttrpc.as_str()), ("/run/c.sock", "/run/c.ttrpc"));
+            assert_eq!(
+                (peer.grpc.as_str(), peer.ttrpc.as_str()),
+                ("/run/c.sock", "/run/c.ttrpc")
+            );
         }
     }
 

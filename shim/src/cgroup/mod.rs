@@ -258,7 +258,10 @@ mod tests {
                 "/sys/fs/cgroup/unified/pod/c"
             ]
         );
-        assert_eq!(cgroups.controller("cpu").unwrap(), Path::new("/sys/fs/cgroup/cpu/pod/c"));
+        assert_eq!(
+            cgroups.controller("cpu").unwrap(),
+            Path::new("/sys/fs/cgroup/cpu/pod/c")
+        );
         assert!(cgroups.unified().is_none());
     }
 

@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use containerd_shim_protos::cgroups::metrics::{
-    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, MemoryEntry, MemoryOomControl, MemoryStat, Metrics,
-    PidsStat, Throttle,
+    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat, Throttle,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
@@ -31,7 +30,9 @@ fn pids(dir: &Path) -> PidsStat {
     PidsStat {
         current: number(&dir.join("pids.current")).unwrap_or(0),
         // containerd's convention: no limit is 0.
-        limit: number(&dir.join("pids.max")).filter(|&max| max != u64::MAX).unwrap_or(0),
+        limit: number(&dir.join("pids.max"))
+            .filter(|&max| max != u64::MAX)
+            .unwrap_or(0),
         ..Default::default()
     }
 }
@@ -180,7 +181,10 @@ mod tests {
     #[test]
     fn a_block_device_line_is_read_and_the_total_is_not() {
         let entry = blkio_entry("8:16 Read 4096").unwrap();
-        assert_eq!((entry.major, entry.minor, entry.op.as_str(), entry.value), (8, 16, "Read", 4096));
+        assert_eq!(
+            (entry.major, entry.minor, entry.op.as_str(), entry.value),
+            (8, 16, "Read", 4096)
+        );
         assert!(blkio_entry("Total 4096").is_none());
     }
 }

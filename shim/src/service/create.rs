@@ -1,26 +1,38 @@
 //! The Create call: from a bundle to a confined process that waits for Start.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
-use tandem_image::{ErrorKind, ImageError, Resolution};
+use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 
 use super::Service;
 use super::container::{Container, Status, StreamNames};
+use super::state::Answer;
 use crate::bundle::Bundle;
 use crate::cleanup::Remains;
 use crate::cli::check_name;
 use crate::entry::{self, Entry};
 use crate::fault::{Fault, Kind, Result};
 use crate::options::Options;
+use crate::rootfs;
+use crate::stdio::{self, Streams};
 use crate::zygote::wire::{Create, Request, Workload};
-use crate::{rootfs, stdio};
 
-/// What will run, and its module if it is a file of its own.
+/// What will run, and where its module is.
 struct Plan {
     workload: Workload,
-    module: Option<OwnedFd>,
+    module: Module,
+}
+
+enum Module {
+    /// There is none.
+    None,
+    /// A file of the container's.
+    File(File),
+    /// A layer of the image; read only if the cache has no code for its digest.
+    Layer(WasmLayer),
 }
 
 impl Service {
@@ -32,7 +44,9 @@ impl Service {
             return Err(Fault::unimplemented("restoring from a checkpoint is not supported"));
         }
         if request.terminal {
-            return Err(Fault::unimplemented("terminals are not supported yet: unset tty in the pod spec"));
+            return Err(Fault::unimplemented(
+                "terminals are not supported yet: unset tty in the pod spec",
+            ));
         }
         let options = Options::decode(request.options.as_ref())?;
         let bundle = Bundle::load(Path::new(&request.bundle))?;
@@ -45,9 +59,6 @@ impl Service {
                 rootfs::mount_all(&request.rootfs, &root)?;
             }
             let plan = self.plan(&id, &root).await?;
-            let mut fds: Vec<RawFd> =
-                [&streams.stdin, &streams.stdout, &streams.stderr].map(AsRawFd::as_raw_fd).into();
-            fds.extend(plan.module.as_ref().map(AsRawFd::as_raw_fd));
             let create = Create {
                 id: id.clone(),
                 bundle: request.bundle.clone().into(),
@@ -55,9 +66,7 @@ impl Service {
                 systemd_cgroup: options.systemd_cgroup,
                 workload: plan.workload,
             };
-            self.zygote
-                .ask(Some(id.clone()), |op| Request::Create { op, create }, &fds)
-                .await
+            self.hand_over(&create, &streams, plan.module).await
         }
         .await;
         drop(streams);
@@ -69,6 +78,29 @@ impl Service {
                 Err(fault)
             }
         }
+    }
+
+    /// Has the zygote create it; twice, where the first answer is that it needs the module's bytes.
+    async fn hand_over(&self, create: &Create, streams: &Streams, module: Module) -> Result<()> {
+        let mut fds: Vec<RawFd> = [&streams.stdin, &streams.stdout, &streams.stderr]
+            .map(AsRawFd::as_raw_fd)
+            .into();
+        if let Module::File(file) = &module {
+            fds.push(file.as_raw_fd());
+        }
+        let ask = async |fds: &[RawFd]| {
+            let request = |op| Request::Create {
+                op,
+                create: create.clone(),
+            };
+            self.zygote.ask(Some(create.id.clone()), request, fds).await
+        };
+        if let (Answer::NeedsModule, Module::Layer(layer)) = (ask(&fds).await?, &module) {
+            let file = self.images.open(layer).await.map_err(image_fault)?;
+            fds.push(file.as_raw_fd());
+            ask(&fds).await?;
+        }
+        Ok(())
     }
 
     /// Takes the id, so that a second Create of it fails, whoever comes first.
@@ -108,10 +140,17 @@ impl Service {
             entry::find(&state.container(id)?.bundle, root)?
         };
         match entry {
-            Entry::Linux => Ok(Plan { workload: Workload::Linux, module: None }),
+            Entry::Linux => Ok(Plan {
+                workload: Workload::Linux,
+                module: Module::None,
+            }),
             Entry::Wasm { file, name, export } => Ok(Plan {
-                workload: Workload::Wasm { name, export, digest: None },
-                module: Some(file.into()),
+                workload: Workload::Wasm {
+                    name,
+                    export,
+                    digest: None,
+                },
+                module: Module::File(file),
             }),
             Entry::Missing { name, export } => self.plan_layer(id, &name, export).await,
         }
@@ -120,13 +159,15 @@ impl Service {
     async fn plan_layer(&self, id: &str, name: &str, export: Option<String>) -> Result<Plan> {
         match self.images.resolve(id).await.map_err(image_fault)? {
             Resolution::Module(layer) => {
-                let file = self.images.open(&layer).await.map_err(image_fault)?;
                 let workload = Workload::Wasm {
                     name: format!("Wasm layer {} of image {}", layer.digest, layer.image),
                     export,
                     digest: Some(layer.digest.to_string()),
                 };
-                Ok(Plan { workload, module: Some(file.into()) })
+                Ok(Plan {
+                    workload,
+                    module: Module::Layer(layer),
+                })
             }
             Resolution::NoWasm { image } => Err(Fault::not_found(format!(
                 "entrypoint \"{}\" is not in the root file system of image {image}, which has no Wasm layer either: correct the image's entrypoint or the pod's command",
@@ -137,7 +178,9 @@ impl Service {
 
     /// Removes what a failed Create has made so far.
     async fn forget_failed(&self, id: &str, root: &Path) {
-        let Some(container) = self.state.lock().containers.remove(id) else { return };
+        let Some(container) = self.state.lock().containers.remove(id) else {
+            return;
+        };
         let state = self.paths.container(&self.namespace, id);
         let (id, root) = (id.to_owned(), root.to_owned());
         let removal = tokio::task::spawn_blocking(move || {
@@ -165,5 +208,8 @@ fn image_fault(error: ImageError) -> Fault {
         ErrorKind::Unavailable => Kind::Unavailable,
         ErrorKind::Internal => Kind::Internal,
     };
-    Fault { kind, message: crate::fault::chain(&error) }
+    Fault {
+        kind,
+        message: crate::fault::chain(&error),
+    }
 }

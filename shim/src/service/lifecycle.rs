@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use containerd_shim_protos::api::{TaskDelete, TaskStart};
+use containerd_shim_protos::events::task::{TaskDelete, TaskStart};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
 use libcontainer::notify_socket::NOTIFY_FILE;
@@ -32,14 +32,20 @@ impl Service {
             let hooks = container.bundle.has_host_hooks();
             if !hooks {
                 release(&dir).map_err(|error| {
-                    Fault::internal(format!("container {id} cannot be started: {error}; its process may have been killed"))
+                    Fault::internal(format!(
+                        "container {id} cannot be started: {error}; its process may have been killed"
+                    ))
                 })?;
             }
             // Still under the lock: the process may have ended by now, but its exit comes after this in the events.
             container.set_status(Status::Running { pid });
             self.state.events().publish(
                 topics::TASK_START_EVENT_TOPIC,
-                &TaskStart { container_id: id.to_owned(), pid: pid.unsigned_abs(), ..Default::default() },
+                &TaskStart {
+                    container_id: id.to_owned(),
+                    pid: pid.unsigned_abs(),
+                    ..Default::default()
+                },
             );
             if !hooks {
                 return Ok(pid.unsigned_abs());
@@ -56,7 +62,10 @@ impl Service {
     pub(super) async fn wait_container(&self, id: &str) -> Result<Exit> {
         let mut status = self.state.lock().container(id)?.subscribe();
         // The sender goes away without an exit only when a Create fails.
-        let last = status.wait_for(|status| status.exit().is_some()).await.map_err(|_| no_such(id))?;
+        let last = status
+            .wait_for(|status| status.exit().is_some())
+            .await
+            .map_err(|_| no_such(id))?;
         last.exit().ok_or_else(|| no_such(id))
     }
 
@@ -85,7 +94,7 @@ impl Service {
         match killed {
             // "All" may have ended it already.
             Err(fault) if all && fault.kind == Kind::NotFound => Ok(()),
-            other => other,
+            other => other.map(drop),
         }
     }
 
@@ -106,7 +115,9 @@ impl Service {
             }
             state.containers.remove(id).ok_or_else(|| no_such(id))?
         };
-        let Status::Stopped { pid, exit } = container.status() else { return Err(no_such(id)) };
+        let Status::Stopped { pid, exit } = container.status() else {
+            return Err(no_such(id));
+        };
         let dir = self.paths.container(&self.namespace, id);
         let name = id.to_owned();
         let removed = tokio::task::spawn_blocking(move || {
@@ -123,7 +134,8 @@ impl Service {
             (container, result)
         })
         .await;
-        let (container, result) = removed.map_err(|error| Fault::internal(format!("delete of container {id}: {error}")))?;
+        let (container, result) =
+            removed.map_err(|error| Fault::internal(format!("delete of container {id}: {error}")))?;
         if let Err(fault) = result {
             // Still there, so that a second Delete can finish it.
             self.state.lock().containers.insert(id.to_owned(), container);
@@ -164,4 +176,3 @@ fn not_in(id: &str, needed: &str, status: Status) -> Fault {
     };
     Fault::precondition(format!("container {id} is {is}, not {needed}"))
 }
-

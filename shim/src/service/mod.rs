@@ -54,7 +54,14 @@ impl Service {
         let zygote = ZygoteLink::new(zygote, Arc::clone(&state), move || gone.notify_one())
             .map_err(|error| Fault::internal(format!("cannot watch the zygote's socket: {error}")))?;
         let images = Resolver::new(settings.containerd, settings.namespace.clone());
-        Ok(Self { state, zygote, images, paths: settings.paths, namespace: settings.namespace, exit })
+        Ok(Self {
+            state,
+            zygote,
+            images,
+            paths: settings.paths,
+            namespace: settings.namespace,
+            exit,
+        })
     }
 
     /// Waits until containerd has taken all events, or its patience ends.
@@ -98,7 +105,10 @@ fn first_process_only(exec_id: &str) -> Result<()> {
     if exec_id.is_empty() {
         return Ok(());
     }
-    Err(Fault::not_found(format!("exec process {} does not exist", exec_id.escape_debug())))
+    Err(Fault::not_found(format!(
+        "exec process {} does not exist",
+        exec_id.escape_debug()
+    )))
 }
 
 fn unimplemented<T>(call: &str) -> ttrpc::Result<T> {
@@ -107,15 +117,25 @@ fn unimplemented<T>(call: &str) -> ttrpc::Result<T> {
 
 #[async_trait]
 impl Task for Service {
-    async fn create(&self, _: &TtrpcContext, request: api::CreateTaskRequest) -> ttrpc::Result<api::CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: api::CreateTaskRequest,
+    ) -> ttrpc::Result<api::CreateTaskResponse> {
         let pid = self.create_container(request).await?;
-        Ok(api::CreateTaskResponse { pid, ..Default::default() })
+        Ok(api::CreateTaskResponse {
+            pid,
+            ..Default::default()
+        })
     }
 
     async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> ttrpc::Result<api::StartResponse> {
         first_process_only(&request.exec_id)?;
         let pid = self.start_container(&request.id).await?;
-        Ok(api::StartResponse { pid, ..Default::default() })
+        Ok(api::StartResponse {
+            pid,
+            ..Default::default()
+        })
     }
 
     async fn state(&self, _: &TtrpcContext, request: api::StateRequest) -> ttrpc::Result<api::StateResponse> {
@@ -154,19 +174,31 @@ impl Task for Service {
         let pids = self.cgroups_of(&request.id)?.pids();
         let processes = pids
             .into_iter()
-            .map(|pid| ProcessInfo { pid: pid.unsigned_abs(), ..Default::default() })
+            .map(|pid| ProcessInfo {
+                pid: pid.unsigned_abs(),
+                ..Default::default()
+            })
             .collect();
-        Ok(api::PidsResponse { processes, ..Default::default() })
+        Ok(api::PidsResponse {
+            processes,
+            ..Default::default()
+        })
     }
 
     async fn stats(&self, _: &TtrpcContext, request: api::StatsRequest) -> ttrpc::Result<api::StatsResponse> {
         let stats = self.cgroups_of(&request.id)?.stats()?;
-        Ok(api::StatsResponse { stats: MessageField::some(stats), ..Default::default() })
+        Ok(api::StatsResponse {
+            stats: MessageField::some(stats),
+            ..Default::default()
+        })
     }
 
     async fn connect(&self, _: &TtrpcContext, request: api::ConnectRequest) -> ttrpc::Result<api::ConnectResponse> {
         let state = self.state.lock();
-        let task = state.containers.get(&request.id).and_then(|container| container.status().pid());
+        let task = state
+            .containers
+            .get(&request.id)
+            .and_then(|container| container.status().pid());
         Ok(api::ConnectResponse {
             shim_pid: std::process::id(),
             task_pid: task.map_or(0, i32::unsigned_abs),

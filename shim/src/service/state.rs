@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use containerd_shim_protos::api::{TaskCreate, TaskExit, TaskIO};
+use containerd_shim_protos::events::task::{TaskCreate, TaskExit, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
 use tokio::sync::oneshot;
@@ -38,8 +38,17 @@ pub struct Inner {
     last_op: Op,
 }
 
+/// What the zygote answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// The module's bytes are needed.
+    NeedsModule,
+}
+
 struct Pending {
-    answer: oneshot::Sender<Result<()>>,
+    answer: oneshot::Sender<Result<Answer>>,
     /// The container that a Create is about.
     creates: Option<String>,
 }
@@ -47,7 +56,10 @@ struct Pending {
 impl State {
     /// An empty memory that publishes to `events`.
     pub fn new(events: Events) -> Self {
-        Self { inner: Mutex::default(), events }
+        Self {
+            inner: Mutex::default(),
+            events,
+        }
     }
 
     /// The events' queue.
@@ -68,9 +80,10 @@ impl State {
                 if let Some(id) = inner.pending.get(&op).and_then(|pending| pending.creates.clone()) {
                     self.created(&mut inner, &id, pid);
                 }
-                inner.answer(op, Ok(()));
+                inner.answer(op, Ok(Answer::Done));
             }
-            Report::Done { op } => inner.answer(op, Ok(())),
+            Report::Done { op } => inner.answer(op, Ok(Answer::Done)),
+            Report::NeedsModule { op } => inner.answer(op, Ok(Answer::NeedsModule)),
             Report::Failed { op, fault } => inner.answer(op, Err(fault)),
             Report::WorkerGone { op } => {
                 let fault = Fault::internal(
@@ -79,13 +92,22 @@ impl State {
                 inner.answer(op, Err(fault));
             }
             Report::Exited { pid, status } => {
-                self.exited(&mut inner, pid, Exit { status, at: SystemTime::now() });
+                self.exited(
+                    &mut inner,
+                    pid,
+                    Exit {
+                        status,
+                        at: SystemTime::now(),
+                    },
+                );
             }
         }
     }
 
     fn created(&self, inner: &mut Inner, id: &str, pid: i32) {
-        let Some(container) = inner.containers.get_mut(id) else { return };
+        let Some(container) = inner.containers.get_mut(id) else {
+            return;
+        };
         container.cgroups = Cgroups::of(pid).unwrap_or_else(|error| {
             tracing::warn!(id, pid, %error, "cannot tell the container's cgroups");
             Cgroups::default()
@@ -114,9 +136,7 @@ impl State {
     }
 
     fn exited(&self, inner: &mut Inner, pid: i32, exit: Exit) {
-        let alive = |status: Status| {
-            matches!(status, Status::Created { pid: its } | Status::Running { pid: its } if its == pid)
-        };
+        let alive = |status: Status| matches!(status, Status::Created { pid: its } | Status::Running { pid: its } if its == pid);
         let Some((id, container)) = inner.containers.iter().find(|(_, c)| alive(c.status())) else {
             if inner.unclaimed.len() == MAX_UNCLAIMED {
                 inner.unclaimed.pop_front();
@@ -145,7 +165,7 @@ impl State {
 
 impl Inner {
     /// A number for a new operation, and the receiver of its answer.
-    pub fn begin(&mut self, creates: Option<String>) -> (Op, oneshot::Receiver<Result<()>>) {
+    pub fn begin(&mut self, creates: Option<String>) -> (Op, oneshot::Receiver<Result<Answer>>) {
         self.last_op += 1;
         let (answer, answered) = oneshot::channel();
         self.pending.insert(self.last_op, Pending { answer, creates });
@@ -153,7 +173,7 @@ impl Inner {
     }
 
     /// Ends an operation; one that has been answered already is not there any more.
-    pub fn answer(&mut self, op: Op, result: Result<()>) {
+    pub fn answer(&mut self, op: Op, result: Result<Answer>) {
         if let Some(pending) = self.pending.remove(&op) {
             let _ = pending.answer.send(result);
         }

@@ -8,7 +8,7 @@ use nix::sys::socket::MsgFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::state::State;
+use super::state::{Answer, State};
 use crate::fault::{Fault, Result};
 use crate::zygote::wire::{self, Op, Report, Request};
 
@@ -22,7 +22,8 @@ pub struct ZygoteLink {
 impl ZygoteLink {
     /// Starts reading reports into `state` on the current runtime. `gone` is called when the zygote is.
     pub fn new(socket: OwnedFd, state: Arc<State>, gone: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
-        let socket = Arc::new(AsyncFd::new(socket)?);
+        // SAFETY: the descriptor is open, and owned by what is registered for as long as it is.
+        let socket = Arc::new(unsafe { AsyncFd::register(socket) }?);
         let link = Self { socket, state };
         let reader = link.clone();
         tokio::spawn(async move {
@@ -58,7 +59,7 @@ impl ZygoteLink {
         creates: Option<String>,
         request: impl FnOnce(Op) -> Request,
         fds: &[RawFd],
-    ) -> Result<()> {
+    ) -> Result<Answer> {
         let (op, answered) = self.state.lock().begin(creates);
         let request = request(op);
         let sent = self

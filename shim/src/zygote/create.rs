@@ -10,12 +10,12 @@ use libcontainer::syscall::syscall::SyscallType;
 
 use super::Zygote;
 use super::linux::LinuxExecutor;
-use super::wasm::{self, WasmExecutor};
-use super::wire::{Create, Workload};
+use super::wasm::{self, Prepared, WasmExecutor};
+use super::wire::{Create, Op, Report, Workload};
 use crate::fault::{Fault, Kind, Result, chain};
 
-/// Creates the container up to the point where its confined first process waits for Start; returns its pid.
-pub fn create(zygote: &mut Zygote, create: Create, fds: Vec<OwnedFd>) -> Result<i32> {
+/// Creates the container up to the point where its confined first process waits for Start.
+pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) -> Result<Report> {
     let mut fds = fds.into_iter();
     let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
         return Err(Fault::internal("zygote: a create request came without its streams"));
@@ -29,8 +29,10 @@ pub fn create(zygote: &mut Zygote, create: Create, fds: Vec<OwnedFd>) -> Result<
     let builder = match &create.workload {
         Workload::Linux => builder.with_executor(LinuxExecutor::default()),
         Workload::Wasm { name, export, digest } => {
-            let guest = wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())?;
-            builder.with_executor(WasmExecutor::new(guest, name, zygote.private_fds()))
+            match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
+                Prepared::Guest(guest) => builder.with_executor(WasmExecutor::new(guest, name, zygote.private_fds())),
+                Prepared::NeedsModule => return Ok(Report::NeedsModule { op }),
+            }
         }
     };
     let container = builder
@@ -41,7 +43,7 @@ pub fn create(zygote: &mut Zygote, create: Create, fds: Vec<OwnedFd>) -> Result<
         .map_err(|error| explain(&create, &error))?;
     container
         .pid()
-        .map(|pid| pid.as_raw())
+        .map(|pid| Report::Created { op, pid: pid.as_raw() })
         .ok_or_else(|| Fault::internal(format!("container {} has no process after its creation", create.id)))
 }
 
@@ -66,5 +68,8 @@ fn explain(create: &Create, error: &LibcontainerError) -> Fault {
         _ if text.contains("ENOSPC") => Kind::ResourceExhausted,
         _ => Kind::Internal,
     };
-    Fault { kind, message: format!("cannot create container {}: {text}", create.id) }
+    Fault {
+        kind,
+        message: format!("cannot create container {}: {text}", create.id),
+    }
 }

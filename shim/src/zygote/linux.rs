@@ -51,7 +51,10 @@ impl Executor for LinuxExecutor {
             .and_then(|process| process.args().clone())
             .ok_or(ExecutorError::InvalidArg)?;
         let env = self.env.borrow();
-        let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_str());
+        let path = env
+            .iter()
+            .find(|(key, _)| key == "PATH")
+            .map(|(_, value)| value.as_str());
         let name = args.first().ok_or(ExecutorError::InvalidArg)?;
         let file = locate(name, path.unwrap_or(DEFAULT_PATH)).map_err(ExecutorError::Other)?;
         let c = |text: &str| CString::new(text).map_err(|_| ExecutorError::InvalidArg);
@@ -94,7 +97,9 @@ fn check(file: &Path) -> Result<(), String> {
     let metadata = match std::fs::metadata(file) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(format!("\"{name}\": {NOT_FOUND}; correct the image's entrypoint or the pod's command"));
+            return Err(format!(
+                "\"{name}\": {NOT_FOUND}; correct the image's entrypoint or the pod's command"
+            ));
         }
         Err(error) => return Err(format!("\"{name}\" {NOT_EXECUTABLE}: {error}")),
     };
@@ -102,7 +107,9 @@ fn check(file: &Path) -> Result<(), String> {
         return Err(format!("\"{name}\" {NOT_EXECUTABLE}: it is a directory"));
     }
     if metadata.permissions().mode() & 0o111 == 0 {
-        return Err(format!("\"{name}\" {NOT_EXECUTABLE}: set its x permission in the image"));
+        return Err(format!(
+            "\"{name}\" {NOT_EXECUTABLE}: set its x permission in the image"
+        ));
     }
     Ok(())
 }

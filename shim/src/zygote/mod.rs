@@ -28,6 +28,7 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 use tandem_engine::{Host, Kind};
+use wasmtime::Engine;
 
 use crate::fault::{Fault, Result, chain};
 use crate::paths::Paths;
@@ -55,14 +56,18 @@ impl Zygote {
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(|e| fault("block SIGCHLD", e))?;
         let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| fault("open signalfd", e))?;
-        let engine = tandem_aot::engine_config()
-            .and_then(|config| tandem_engine::Engine::new(&config))
+        let engine = Engine::new(&tandem_aot::engine_config())
             .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
-        let host = Host::new(engine)
-            .map_err(|error| Fault::internal(format!("zygote: cannot prepare the Wasm host: {}", chain(&error))))?;
-        let cache = tandem_aot::Cache::new(paths.cache(), &paths.stamps())
-            .map_err(|error| Fault::internal(chain(&error)))?;
-        Ok(Self { socket, children, host, cache, workers: HashMap::new() })
+        let host = Host::new(engine);
+        let cache =
+            tandem_aot::Cache::new(paths.cache(), &paths.stamps()).map_err(|error| Fault::internal(chain(&error)))?;
+        Ok(Self {
+            socket,
+            children,
+            host,
+            cache,
+            workers: HashMap::new(),
+        })
     }
 
     /// Serves until the service is gone, then ends every process below.
@@ -93,7 +98,7 @@ impl Zygote {
 
     /// Builds what every guest of a kind shares while containerd is still connecting.
     fn warm(&mut self) {
-        for kind in [Kind::CoreCommand, Kind::ComponentCommand, Kind::HttpServer] {
+        for kind in [Kind::Core, Kind::Component] {
             if let Err(error) = self.host.warm(kind) {
                 tracing::error!(error = chain(&error), "Wasm host cannot be warmed");
             }
@@ -117,20 +122,21 @@ impl Zygote {
 
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
         match request {
-            Request::Create { op, create } => self.in_worker(op, |zygote| {
-                create::create(zygote, create, fds).map(|pid| Report::Created { op, pid })
-            }),
-            Request::StartWithHooks { op, state } => self.in_worker(op, |_| {
-                create::start_with_hooks(state).map(|()| Report::Done { op })
-            }),
+            Request::Create { op, create } => {
+                self.in_worker(op, |zygote| create::create(zygote, op, create, fds));
+            }
+            Request::StartWithHooks { op, state } => {
+                self.in_worker(op, |_| create::start_with_hooks(state).map(|()| Report::Done { op }))
+            }
             Request::Kill { op, pid, signal } => {
                 // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
                 let result = Errno::result(unsafe { libc::kill(pid, signal) });
                 self.report(&match result {
                     Ok(_) => Report::Done { op },
-                    Err(Errno::ESRCH) => {
-                        Report::Failed { op, fault: Fault::not_found("process already finished") }
-                    }
+                    Err(Errno::ESRCH) => Report::Failed {
+                        op,
+                        fault: Fault::not_found("process already finished"),
+                    },
                     Err(errno) => Report::Failed {
                         op,
                         fault: Fault::invalid(format!("cannot send signal {signal} to process {pid}: {errno}")),
@@ -180,7 +186,10 @@ impl Zygote {
             };
             match self.workers.remove(&pid.as_raw()) {
                 Some(op) => self.report(&Report::WorkerGone { op }),
-                None => self.report(&Report::Exited { pid: pid.as_raw(), status }),
+                None => self.report(&Report::Exited {
+                    pid: pid.as_raw(),
+                    status,
+                }),
             }
         }
     }

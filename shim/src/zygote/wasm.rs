@@ -9,34 +9,56 @@ use std::path::Path;
 use std::rc::Rc;
 
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use tandem_aot::{CompileError, Digest, Loaded, Source};
 use tandem_engine::{Code, Guest, GuestSpec, Preopen};
 
 use super::Zygote;
 use crate::fault::{Fault, Kind, Result, chain};
 
+/// A guest that is ready, or the wish for its bytes.
+pub enum Prepared {
+    /// Ready to run.
+    Guest(Guest),
+    /// There is no code for its digest yet.
+    NeedsModule,
+}
+
 /// Gets the module from the compiled-code cache, or compiles it into it, and checks that it can run.
+///
+/// With a digest and without a module only the cache is asked: the bytes of a layer are read, hashed and
+/// passed on once per node, not once per start.
 pub fn prepare(
     zygote: &Zygote,
     name: &str,
     export: Option<&str>,
     digest: Option<&str>,
     module: Option<OwnedFd>,
-) -> Result<Guest> {
+) -> Result<Prepared> {
     let engine = zygote.host.engine();
     let expected = digest
         .map(str::parse::<Digest>)
         .transpose()
         .map_err(|error| Fault::invalid(format!("{name}: {error}")))?;
-    let file = module
-        .map(File::from)
-        .ok_or_else(|| Fault::internal(format!("{name}: the zygote was given no module")))?;
-    let source = Source { name: name.to_owned(), file, expected };
-    let artifact = zygote
-        .cache
-        .get_or_compile(engine, &source)
-        .map_err(|error| uncompiled(&error))?;
+    let artifact = match (module, &expected) {
+        (Some(module), _) => {
+            let source = Source {
+                name: name.to_owned(),
+                file: File::from(module),
+                expected,
+            };
+            zygote
+                .cache
+                .get_or_compile(engine, &source)
+                .map_err(|error| uncompiled(&error))?
+        }
+        (None, Some(digest)) => match zygote.cache.get(engine, digest) {
+            Ok(Some(artifact)) => artifact,
+            Ok(None) => return Ok(Prepared::NeedsModule),
+            Err(error) => return Err(Fault::internal(format!("{name}: {}", chain(&error)))),
+        },
+        (None, None) => return Err(Fault::internal(format!("{name}: the zygote was given no module"))),
+    };
     let code = match artifact.load(engine) {
         Ok(Loaded::Core(module)) => Code::Core(module),
         Ok(Loaded::Component(component)) => Code::Component(component),
@@ -45,16 +67,20 @@ pub fn prepare(
     zygote
         .host
         .prepare(&code, export)
+        .map(Prepared::Guest)
         .map_err(|error| Fault::invalid(format!("{name}: {}", chain(&error))))
 }
 
 fn uncompiled(error: &CompileError) -> Fault {
     let kind = match error {
         error if error.is_module_fault() => Kind::InvalidArgument,
-        error if error.is_resource_fault() => Kind::ResourceExhausted,
+        CompileError::Busy { .. } => Kind::Unavailable,
         _ => Kind::Internal,
     };
-    Fault { kind, message: chain(error) }
+    Fault {
+        kind,
+        message: chain(error),
+    }
 }
 
 /// Runs in the confined first process of a Wasm container.
@@ -84,14 +110,33 @@ impl WasmExecutor {
         let cwd = process.map(|process| process.cwd().display().to_string());
         GuestSpec {
             args: process.and_then(|process| process.args().clone()).unwrap_or_default(),
-            env: self.env.borrow().clone(),
+            env: self.ordered_env(process),
             cwd: cwd.filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| "/".into()),
             // The whole of the container's file system, mounts included. What is read-only there is so by the
             // kernel, for the guest as for any process: a second, coarser rule here would also make volumes
             // below a read-only root unwritable.
-            preopens: vec![Preopen { host_path: "/".into(), guest_path: "/".into(), read_only: false }],
+            preopens: vec![Preopen {
+                host_path: "/".into(),
+                guest_path: "/".into(),
+                read_only: false,
+            }],
             max_memory_bytes: None,
         }
+    }
+
+    /// The environment in the order of the spec, then what libcontainer adds (HOME).
+    fn ordered_env(&self, process: Option<&Process>) -> Vec<(String, String)> {
+        let mut rest = self.env.borrow().clone();
+        let mut env = Vec::with_capacity(rest.len());
+        for name in process.and_then(|process| process.env().as_deref()).unwrap_or_default() {
+            let name = name.split('=').next().unwrap_or_default();
+            if let Some(at) = rest.iter().position(|(key, _)| key == name) {
+                env.push(rest.swap_remove(at));
+            }
+        }
+        rest.sort();
+        env.extend(rest);
+        env
     }
 }
 
@@ -106,19 +151,19 @@ impl Executor for WasmExecutor {
         }
         let name = std::ffi::CString::new(self.process_name.as_str()).unwrap_or_default();
         let _ = nix::sys::prctl::set_name(&name);
-        Ok(())
+        // From here on SIGTERM ends the container, though it is created only and not started.
+        tandem_engine::signals::install()
+            .map_err(|error| ExecutorValidationError::ArgValidationError(format!("signal handlers: {error}")))
     }
 
     fn setup_envs(&self, envs: HashMap<String, String>) -> std::result::Result<(), ExecutorSetEnvsError> {
-        let mut env: Vec<_> = envs.into_iter().collect();
-        env.sort();
-        self.env.replace(env);
+        self.env.replace(envs.into_iter().collect());
         Ok(())
     }
 
     fn exec(&self, spec: &Spec) -> std::result::Result<(), ExecutorError> {
         let guest = self.guest.borrow_mut().take();
         let guest = guest.ok_or_else(|| ExecutorError::Other("the guest has run already".into()))?;
-        std::process::exit(guest.run(&self.spec(spec)))
+        std::process::exit(guest.run(self.spec(spec)))
     }
 }

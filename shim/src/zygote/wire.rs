@@ -24,7 +24,8 @@ pub type Op = u64;
 /// What the service asks of the zygote.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Create a container; descriptors: stdin, stdout, stderr and, for Wasm, the module if it is known.
+    /// Create a container; descriptors: stdin, stdout, stderr and, for Wasm, the module, unless its digest may
+    /// do ([`Report::NeedsModule`]).
     Create {
         /// Operation to answer.
         op: Op,
@@ -50,7 +51,7 @@ pub enum Request {
 }
 
 /// A container to create.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Create {
     /// Container id.
     pub id: String,
@@ -65,7 +66,7 @@ pub struct Create {
 }
 
 /// What runs in a container.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Workload {
     /// `process.args` by execve.
     Linux,
@@ -92,6 +93,11 @@ pub enum Report {
     },
     /// An operation without a result succeeded.
     Done {
+        /// The operation.
+        op: Op,
+    },
+    /// The cache has no code for the module's digest: ask again with the module.
+    NeedsModule {
         /// The operation.
         op: Op,
     },
@@ -174,7 +180,11 @@ mod tests {
     fn a_message_arrives_whole_with_its_descriptors() {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let (read, write) = nix::unistd::pipe().unwrap();
-        let request = Request::Kill { op: 7, pid: 1, signal: 9 };
+        let request = Request::Kill {
+            op: 7,
+            pid: 1,
+            signal: 9,
+        };
         send(a.as_fd(), &request, &[write.as_raw_fd()], MsgFlags::empty()).unwrap();
         drop(write);
         let (message, mut fds) = receive::<Request>(b.as_fd(), MsgFlags::empty()).unwrap().unwrap();

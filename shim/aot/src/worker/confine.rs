@@ -10,7 +10,7 @@
 //! 5. memory, CPU time, file size and new descriptors beyond the limits;
 //! 6. groups, user, capabilities;
 //! 7. a life after the parent's (the kernel forgets that request when the user changes, hence after 6);
-//! 8. system calls, but for those of an allocator and a thread pool ([`seccomp`](super::seccomp)).
+//! 8. system calls, but for those of an allocator and a thread pool (module `seccomp`).
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::unistd::{Gid, Pid, Uid, close, dup2_stderr, getppid, setgroups, setresgid, setresuid};
 
@@ -71,7 +71,9 @@ fn reset_signals() -> nix::Result<()> {
         // SAFETY: neither the default nor ignoring runs any code of this process.
         unsafe { sigaction(signal, &action) }.map(drop)
     };
-    for signal in [SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU] {
+    for signal in [
+        SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU,
+    ] {
         set(signal, SigHandler::SigDfl)?;
     }
     set(SIGXFSZ, SigHandler::SigIgn)?;
@@ -112,10 +114,18 @@ impl Usage {
         // Pages: size resident shared text lib data dt; see proc_pid_statm(5).
         let statm = fs::read_to_string("/proc/self/statm")?;
         let field = |index| -> io::Result<u64> {
-            let pages = statm.split_ascii_whitespace().nth(index).and_then(|text| text.parse::<u64>().ok());
-            pages.map(|pages| pages * page_size()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+            let pages = statm
+                .split_ascii_whitespace()
+                .nth(index)
+                .and_then(|text| text.parse::<u64>().ok());
+            pages
+                .map(|pages| pages * page_size())
+                .ok_or_else(|| io::ErrorKind::InvalidData.into())
         };
-        Ok(Self { address_space: field(0)?, data: field(5)? })
+        Ok(Self {
+            address_space: field(0)?,
+            data: field(5)?,
+        })
     }
 }
 
@@ -138,13 +148,19 @@ fn limit(job: &Job<'_>, usage: &Usage, threads: usize) -> nix::Result<()> {
         (Resource::RLIMIT_DATA, data, data),
         (Resource::RLIMIT_AS, address_space, address_space),
         (Resource::RLIMIT_CPU, cpu, cpu.saturating_add(1)),
-        (Resource::RLIMIT_FSIZE, job.limits.artifact_bytes, job.limits.artifact_bytes),
+        (
+            Resource::RLIMIT_FSIZE,
+            job.limits.artifact_bytes,
+            job.limits.artifact_bytes,
+        ),
         (Resource::RLIMIT_CORE, 0, 0),
         (Resource::RLIMIT_NOFILE, 0, 0),
         (Resource::RLIMIT_MEMLOCK, 0, 0),
         (Resource::RLIMIT_MSGQUEUE, 0, 0),
     ] {
-        setrlimit(resource, soft, hard)?;
+        // Where the node already allows less, less it is.
+        let (_, allowed) = getrlimit(resource)?;
+        setrlimit(resource, soft.min(allowed), hard.min(allowed))?;
     }
     Ok(())
 }

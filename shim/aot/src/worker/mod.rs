@@ -1,7 +1,7 @@
 //! The compiler's process.
 //!
 //! Cranelift is trusted to be correct, not to be invulnerable: it reads whatever an image contains. So it runs in a
-//! forked child that has nothing to lose ([`confine`]): the module in memory, one file to write to and a pipe for its
+//! forked child that has nothing to lose (module `confine`): the module in memory, one file to write to and a pipe for its
 //! error. The parent only waits for it, for a limited time, and turns the way it ended into an error.
 //!
 //! A fork, not an exec: the child inherits the engine, so that nothing is set up twice and both agree on every
@@ -54,7 +54,7 @@ pub(crate) struct Job<'a> {
 ///
 /// # Errors
 /// When no procfs is mounted.
-pub fn thread_count() -> io::Result<usize> {
+fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
@@ -67,7 +67,10 @@ pub(crate) fn compile(job: &Job<'_>) -> Result<ModuleKind, CompileError> {
     };
     let threads = thread_count().map_err(|error| broken("count the threads of this process", error))?;
     if threads != 1 {
-        return Err(CompileError::Threaded { name: job.name.to_owned(), threads });
+        return Err(CompileError::Threaded {
+            name: job.name.to_owned(),
+            threads,
+        });
     }
     let (text, text_end) = pipe2(OFlag::O_CLOEXEC).map_err(|error| broken("create a pipe", error.into()))?;
     let parent = getpid();
@@ -81,8 +84,9 @@ pub(crate) fn compile(job: &Job<'_>) -> Result<ModuleKind, CompileError> {
         ForkResult::Parent { child } => Worker { pid: Some(child) },
     };
     drop(text_end);
-    let (ending, text) =
-        worker.supervise(text.into(), job.limits.wall).map_err(|error| broken("supervise its process", error))?;
+    let (ending, text) = worker
+        .supervise(text.into(), job.limits.wall)
+        .map_err(|error| broken("supervise its process", error))?;
     outcome::judge(ending, &text, job)
 }
 
@@ -153,7 +157,9 @@ impl Worker {
 
     /// Waits for the process, which may have closed its pipe without ending.
     fn reap(&mut self, deadline: Instant) -> io::Result<Ending> {
-        let Some(pid) = self.pid else { return Ok(Ending::TimedOut) };
+        let Some(pid) = self.pid else {
+            return Ok(Ending::TimedOut);
+        };
         loop {
             match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(_, code)) => {

@@ -85,12 +85,26 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
     let limits = job.limits;
     let text = printable(text);
     let memory = limits.memory_for(job.bytes.len());
-    let crashed = |how: String, detail: String| CompileError::Crashed { name: name.clone(), how, detail };
+    let crashed = |how: String, detail: String| CompileError::Crashed {
+        name: name.clone(),
+        how,
+        detail,
+    };
     let code = match ending {
-        Ending::TimedOut => return Err(CompileError::Timeout { name, limit: limits.wall }),
-        Ending::Signaled(Signal::SIGXCPU) => return Err(CompileError::CpuTime { name, limit: limits.cpu }),
-        // How Rust's runtime ends a process whose allocation has failed.
-        Ending::Signaled(Signal::SIGABRT) if text.contains("memory allocation of") => {
+        Ending::TimedOut => {
+            return Err(CompileError::Timeout {
+                name,
+                limit: limits.wall,
+            });
+        }
+        Ending::Signaled(Signal::SIGXCPU) => {
+            return Err(CompileError::CpuTime {
+                name,
+                limit: limits.cpu,
+            });
+        }
+        // How Rust's runtime ends a process whose allocation has failed, and a thread that gets no stack.
+        Ending::Signaled(Signal::SIGABRT) if out_of_memory(&text) => {
             return Err(CompileError::Memory { name, limit: memory });
         }
         Ending::Signaled(Signal::SIGKILL) => {
@@ -110,12 +124,25 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
         Outcome::Component => Ok(ModuleKind::Component),
         Outcome::Invalid if out_of_memory(&text) => Err(CompileError::Memory { name, limit: memory }),
         Outcome::Invalid => Err(CompileError::Invalid { name, reason: text }),
-        Outcome::TooLarge => Err(CompileError::ArtifactTooLarge { name, limit: limits.artifact_bytes }),
-        Outcome::NoSpace => Err(CacheError::NoSpace { action: "write the compiled code to", path: file_path(job) }.into()),
-        Outcome::Write => {
-            Err(CompileError::Worker { name, step: format!("write the compiled code: {text}"), source: None })
+        Outcome::TooLarge => Err(CompileError::ArtifactTooLarge {
+            name,
+            limit: limits.artifact_bytes,
+        }),
+        Outcome::NoSpace => Err(CacheError::NoSpace {
+            action: "write the compiled code to",
+            path: file_path(job),
         }
-        Outcome::Confine => Err(CompileError::Worker { name, step: text, source: None }),
+        .into()),
+        Outcome::Write => Err(CompileError::Worker {
+            name,
+            step: format!("write the compiled code: {text}"),
+            source: None,
+        }),
+        Outcome::Confine => Err(CompileError::Worker {
+            name,
+            step: text,
+            source: None,
+        }),
         Outcome::Panic if out_of_memory(&text) => Err(CompileError::Memory { name, limit: memory }),
         Outcome::Panic => Err(crashed("panic".into(), text)),
     }
@@ -123,14 +150,30 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
 
 /// Whether an error that was reported in good order came from the limit on memory.
 fn out_of_memory(text: &str) -> bool {
-    // The texts of ENOMEM, of wasmtime's `OutOfMemory`, and of a thread that could not get a stack.
-    ["Cannot allocate memory", "out of memory", "Resource temporarily unavailable"].iter().any(|sign| text.contains(sign))
+    // Of the allocator's end, of ENOMEM, of wasmtime's `OutOfMemory`, and of a thread that could not be started.
+    [
+        "memory allocation of",
+        "Cannot allocate memory",
+        "out of memory",
+        "Resource temporarily unavailable",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
 }
 
 /// The worker's text as one that may go to a log or a terminal.
 fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.trim().chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.trim()
+        .chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn file_path(job: &Job<'_>) -> std::path::PathBuf {
@@ -150,14 +193,24 @@ mod tests {
         let output = tempfile::tempfile().unwrap();
         let limits = Limits::default();
         let format = Format::Binary(ModuleKind::Core);
-        let job = Job { engine: &engine, name: "/app.wasm", bytes: b"", format, output: &output, limits: &limits };
+        let job = Job {
+            engine: &engine,
+            name: "/app.wasm",
+            bytes: b"",
+            format,
+            output: &output,
+            limits: &limits,
+        };
         judge(ending, text.as_bytes(), &job).map_err(|error| error.to_string())
     }
 
     #[test]
     fn exit_codes_round_trip() {
         for (index, outcome) in OUTCOMES.into_iter().enumerate() {
-            assert_eq!(OUTCOMES.iter().position(|other| *other as i32 == outcome as i32), Some(index));
+            assert_eq!(
+                OUTCOMES.iter().position(|other| *other as i32 == outcome as i32),
+                Some(index)
+            );
         }
         assert_eq!(judged(Ending::Exited(0), ""), Ok(ModuleKind::Core));
         assert_eq!(judged(Ending::Exited(1), ""), Ok(ModuleKind::Component));
@@ -168,14 +221,30 @@ mod tests {
         for (ending, text, expected) in [
             (Ending::TimedOut, "", "longer than 60s"),
             (Ending::Signaled(Signal::SIGXCPU), "", "more than 120s of CPU time"),
-            (Ending::Signaled(Signal::SIGABRT), "memory allocation of 8 bytes failed", "more than 268435456 bytes"),
+            (
+                Ending::Signaled(Signal::SIGABRT),
+                "memory allocation of 8 bytes failed",
+                "more than 1073741824 bytes",
+            ),
             (Ending::Signaled(Signal::SIGKILL), "", "lack of memory"),
             (Ending::Signaled(Signal::SIGSEGV), "boom", "SIGSEGV): boom"),
             (Ending::Exited(101), "thread panicked\n", "panic): thread panicked;"),
-            (Ending::Exited(101), "Resource temporarily unavailable", "more than 268435456 bytes"),
-            (Ending::Exited(10), "bad at offset 0x8", "/app.wasm does not compile: bad at offset 0x8"),
+            (
+                Ending::Exited(101),
+                "Resource temporarily unavailable",
+                "more than 1073741824 bytes",
+            ),
+            (
+                Ending::Exited(10),
+                "bad at offset 0x8",
+                "/app.wasm does not compile: bad at offset 0x8",
+            ),
             (Ending::Exited(12), "", "larger than 2147483648 bytes"),
-            (Ending::Exited(14), "unshare: denied", "cannot run the compiler for /app.wasm: unshare: denied"),
+            (
+                Ending::Exited(14),
+                "unshare: denied",
+                "cannot run the compiler for /app.wasm: unshare: denied",
+            ),
             (Ending::Exited(77), "?", "exit code 77"),
         ] {
             let error = judged(ending, text).unwrap_err();

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use tandem_aot::{Digest, Limits, Loaded, ModuleKind, engine_config};
 use wasmtime::Engine;
@@ -47,7 +47,10 @@ pub fn with_a_known_digest_a_hit_does_not_read_the_source() {
     fixture.compile(ANSWER).unwrap();
     let mut source = fixture.source("other", "not even wasm");
     source.expected = Some(digest(ANSWER));
-    assert_eq!(fixture.answer(fixture.cache.get_or_compile(&fixture.engine, &source).unwrap()), 42);
+    assert_eq!(
+        fixture.answer(fixture.cache.get_or_compile(&fixture.engine, &source).unwrap()),
+        42
+    );
     assert!(fixture.cache.get(&fixture.engine, &digest(ANSWER)).unwrap().is_some());
     assert!(fixture.cache.get(&fixture.engine, &digest("other")).unwrap().is_none());
 }
@@ -66,7 +69,10 @@ pub fn an_artifact_compiled_elsewhere_is_refused() {
     let fixture = Fixture::new();
     let artifact = fixture.engine.precompile_module(ANSWER.as_bytes()).unwrap();
     let error = fixture.refusal(artifact).to_string();
-    assert!(error.contains("precompiled") && error.contains("push the .wasm"), "{error}");
+    assert!(
+        error.contains("precompiled") && error.contains("push the .wasm"),
+        "{error}"
+    );
 }
 
 pub fn a_malformed_module_is_told_with_its_offset() {
@@ -96,7 +102,12 @@ pub fn malformed_text_is_told_with_its_line() {
 pub fn a_large_module_that_is_garbage_fails_fast() {
     let fixture = Fixture::new();
     let source = fixture.source("app.wasm", b"\0asm\x01\0\0\0\x2a\x2a\x2a");
-    fs::File::options().write(true).open(fixture.home.path().join("app.wasm")).unwrap().set_len(1 << 30).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(fixture.home.path().join("app.wasm"))
+        .unwrap()
+        .set_len(1 << 30)
+        .unwrap();
     let begin = Instant::now();
     let error = fixture.cache.get_or_compile(&fixture.engine, &source).unwrap_err();
     assert!(error.to_string().contains("more than the 536870912 bytes"), "{error}");
@@ -111,7 +122,10 @@ pub fn another_engine_gets_an_entry_of_its_own() {
     let other = Engine::new(&config).unwrap();
     assert!(fixture.cache.get(&other, &digest(ANSWER)).unwrap().is_none());
     let error = ours.load(&other).unwrap_err().to_string();
-    assert!(error.contains(&digest(ANSWER).to_string()) && error.contains("epoch"), "{error}");
+    assert!(
+        error.contains(&digest(ANSWER).to_string()) && error.contains("epoch"),
+        "{error}"
+    );
 
     let source = fixture.source("app.wasm", ANSWER);
     assert!(fixture.cache.get_or_compile(&other, &source).unwrap().was_compiled());
@@ -132,15 +146,32 @@ pub fn a_full_disk_is_told_and_leaves_nothing() {
     let fixture = Fixture::new();
     // Visible to this process only, and gone with it.
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .unwrap();
     let dir = cache_dir(fixture.home.path());
     for size in ["4k", "8k", "12k"] {
         let options = format!("size={size},mode=700");
-        mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        mount(
+            Some("tmpfs"),
+            &dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .unwrap();
         let error = fixture.refusal(ANSWER);
         assert!(!error.is_module_fault());
         let message = error.to_string();
-        assert!(message.contains("no space left") && message.contains(".tmp"), "{message}");
+        assert!(
+            message.contains("no space left") && message.contains(".tmp"),
+            "{message}"
+        );
     }
 }
 
@@ -163,14 +194,22 @@ pub fn entries_in_use_survive_their_collection() {
 }
 
 pub fn the_least_recently_used_entry_is_collected_first() {
-    let fixture = Fixture::with_limits(Limits { threads: 1, ..Limits::default() });
+    let fixture = Fixture::with_limits(Limits {
+        threads: 1,
+        ..Limits::default()
+    });
     let texts = ["(module)", "(module (func))", "(module (func) (func))"];
     let mut sizes = Vec::new();
     for text in texts {
         sizes.push(fixture.compile(text).unwrap().file().metadata().unwrap().len());
         std::thread::sleep(Duration::from_millis(20));
     }
-    let find = |text: &str| fixture.cache.get(&fixture.engine, &Digest::of(text.as_bytes())).unwrap();
+    let find = |text: &str| {
+        fixture
+            .cache
+            .get(&fixture.engine, &Digest::of(text.as_bytes()))
+            .unwrap()
+    };
     assert!(find(texts[0]).is_some(), "the oldest is used again");
     std::thread::sleep(Duration::from_millis(20));
     let collected = fixture.cache.collect(sizes[0] + sizes[2], Duration::ZERO).unwrap();
@@ -179,6 +218,8 @@ pub fn the_least_recently_used_entry_is_collected_first() {
     // Others may look, but a cache that others may change is not used.
     let dir = cache_dir(fixture.home.path());
     fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
-    let error = tandem_aot::Cache::new(&dir, &fixture.home.path().join("stamps")).unwrap_err().to_string();
+    let error = tandem_aot::Cache::new(&dir, &fixture.home.path().join("stamps"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("mode 777"), "{error}");
 }

@@ -11,19 +11,32 @@ use tandem_aot::{CompileError, Limits};
 use crate::fixture::{ANSWER, Fixture, slow_module, source, this_program};
 
 pub fn too_much_memory_is_an_error_of_that_module() {
-    let limits = Limits { memory_base: 4 << 20, memory_per_byte: 0, ..Limits::default() };
+    let limits = Limits {
+        memory_base: 4 << 20,
+        memory_per_byte: 0,
+        ..Limits::default()
+    };
     let error = Fixture::with_limits(limits).refusal(slow_module(300));
-    assert!(matches!(error, CompileError::Memory { limit: 0x40_0000, .. }), "{error}");
+    assert!(
+        matches!(error, CompileError::Memory { limit: 0x40_0000, .. }),
+        "{error}"
+    );
 }
 
 pub fn too_much_cpu_time_is_an_error_of_that_module() {
-    let limits = Limits { cpu: Duration::from_secs(1), ..Limits::default() };
+    let limits = Limits {
+        cpu: Duration::from_secs(1),
+        ..Limits::default()
+    };
     let error = Fixture::with_limits(limits).refusal(slow_module(3000));
     assert!(matches!(error, CompileError::CpuTime { .. }), "{error}");
 }
 
 pub fn too_much_time_is_an_error_of_that_module() {
-    let limits = Limits { wall: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits {
+        wall: Duration::from_millis(100),
+        ..Limits::default()
+    };
     let begin = Instant::now();
     let error = Fixture::with_limits(limits).refusal(slow_module(1000));
     assert!(matches!(error, CompileError::Timeout { .. }), "{error}");
@@ -32,13 +45,24 @@ pub fn too_much_time_is_an_error_of_that_module() {
 }
 
 pub fn too_large_an_artifact_is_an_error_of_that_module() {
-    let error = Fixture::with_limits(Limits { artifact_bytes: 1000, ..Limits::default() }).refusal(ANSWER);
-    assert!(matches!(error, CompileError::ArtifactTooLarge { .. }) && error.is_module_fault(), "{error}");
+    let error = Fixture::with_limits(Limits {
+        artifact_bytes: 1000,
+        ..Limits::default()
+    })
+    .refusal(ANSWER);
+    assert!(
+        matches!(error, CompileError::ArtifactTooLarge { .. }) && error.is_module_fault(),
+        "{error}"
+    );
 }
 
 /// A caller that compiles something slow, and its worker while it does.
 fn caller_and_worker(fixture: &Fixture, path: &Path) -> (Child, u32) {
-    let mut caller = this_program(&["--role", "start"]).arg(fixture.home.path()).arg(path).spawn().unwrap();
+    let mut caller = this_program(&["--role", "start"])
+        .arg(fixture.home.path())
+        .arg(path)
+        .spawn()
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
         for worker in children(caller.id()) {
@@ -49,7 +73,8 @@ fn caller_and_worker(fixture: &Fixture, path: &Path) -> (Child, u32) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    let _ = caller.kill();
+    caller.kill().unwrap();
+    caller.wait().unwrap();
     panic!("no confined worker was seen");
 }
 
@@ -81,16 +106,34 @@ pub fn a_worker_has_no_rights_files_or_network() {
         .map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
         .collect();
     assert_eq!(descriptors.len(), 2, "{descriptors:?}");
-    assert!(descriptors.iter().any(|target| target.starts_with("pipe:")), "{descriptors:?}");
-    assert!(descriptors.iter().any(|target| target.ends_with(".tmp")), "{descriptors:?}");
+    assert!(
+        descriptors.iter().any(|target| target.starts_with("pipe:")),
+        "{descriptors:?}"
+    );
+    assert!(
+        descriptors.iter().any(|target| target.ends_with(".tmp")),
+        "{descriptors:?}"
+    );
     let limits = fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
-    for limit in ["Max core file size        0", "Max open files            0", "Max cpu time              120"] {
+    for limit in [
+        "Max core file size        0",
+        "Max open files            0",
+        "Max cpu time              120",
+    ] {
         assert!(limits.contains(limit), "{limits}");
     }
-    for unlimited in ["Max address space         unlimited", "Max data size             unlimited"] {
+    for unlimited in [
+        "Max address space         unlimited",
+        "Max data size             unlimited",
+    ] {
         assert!(!limits.contains(unlimited), "{limits}");
     }
-    assert_eq!(fs::read_to_string(format!("/proc/{worker}/oom_score_adj")).unwrap().trim(), "1000");
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{worker}/oom_score_adj"))
+            .unwrap()
+            .trim(),
+        "1000"
+    );
     caller.kill().unwrap();
     caller.wait().unwrap();
 }
@@ -98,7 +141,7 @@ pub fn a_worker_has_no_rights_files_or_network() {
 pub fn a_killed_caller_takes_its_worker_along_and_the_next_one_succeeds() {
     let fixture = Fixture::new();
     let path = fixture.home.path().join("slow.wasm");
-    fs::write(&path, slow_module(400)).unwrap();
+    fs::write(&path, slow_module(200)).unwrap();
     let (mut caller, worker) = caller_and_worker(&fixture, &path);
     caller.kill().unwrap();
     assert_eq!(caller.wait().unwrap().signal(), Some(9));
@@ -107,20 +150,37 @@ pub fn a_killed_caller_takes_its_worker_along_and_the_next_one_succeeds() {
         assert!(Instant::now() < deadline, "the worker outlives its parent");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(fixture.names().len(), 2, "a lock and a temporary file are left: {:?}", fixture.names());
+    assert_eq!(
+        fixture.names().len(),
+        2,
+        "a lock and a temporary file are left: {:?}",
+        fixture.names()
+    );
 
-    assert!(fixture.cache.get_or_compile(&fixture.engine, &source(&path)).unwrap().was_compiled());
+    assert!(
+        fixture
+            .cache
+            .get_or_compile(&fixture.engine, &source(&path))
+            .unwrap()
+            .was_compiled()
+    );
     assert!(fixture.entry().extension().is_some_and(|suffix| suffix == "cwasm"));
 }
 
 fn children(process: u32) -> Vec<u32> {
     let path = format!("/proc/{process}/task/{process}/children");
-    fs::read_to_string(path).unwrap_or_default().split_whitespace().map(|id| id.parse().unwrap()).collect()
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|id| id.parse().unwrap())
+        .collect()
 }
 
 /// A line of /proc/…/status.
 fn field(process: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
 }

@@ -14,7 +14,10 @@ fn survives(damage: impl FnOnce(&Path) -> io::Result<()>) {
     // Longer than the granularity of a file's times, as any damage in real life is.
     std::thread::sleep(std::time::Duration::from_millis(20));
     damage(&fixture.entry()).unwrap();
-    assert!(fixture.cache.get(&fixture.engine, &digest(ANSWER)).unwrap().is_none(), "the damage went unnoticed");
+    assert!(
+        fixture.cache.get(&fixture.engine, &digest(ANSWER)).unwrap().is_none(),
+        "the damage went unnoticed"
+    );
     assert_eq!(fixture.names(), [""; 0], "it is still there");
     let artifact = fixture.compile(ANSWER).unwrap();
     assert!(artifact.was_compiled());
@@ -77,7 +80,12 @@ pub fn an_entry_under_a_wrong_name_is_detected() {
     let fixture = Fixture::new();
     fixture.compile("(module)").unwrap();
     let other = fixture.entry();
-    let name = other.file_name().unwrap().to_str().unwrap().replace(&digest("(module)").hex(), &digest(ANSWER).hex());
+    let name = other
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .replace(&digest("(module)").hex(), &digest(ANSWER).hex());
     fs::rename(&other, other.with_file_name(name)).unwrap();
     assert!(fixture.cache.get(&fixture.engine, &digest(ANSWER)).unwrap().is_none());
     assert_eq!(fixture.names(), [""; 0]);
@@ -92,5 +100,9 @@ pub fn a_good_entry_is_kept_over_a_boot() {
     let artifact = fixture.compile(ANSWER).unwrap();
     assert!(!artifact.was_compiled());
     assert_eq!(fixture.answer(artifact), 42);
-    assert_eq!(fs::read_dir(&stamps).unwrap().count(), 1, "verified once, remembered from now on");
+    assert_eq!(
+        fs::read_dir(&stamps).unwrap().count(),
+        1,
+        "verified once, remembered from now on"
+    );
 }

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use wasmtime::{Engine, Instance, Store};
 
 /// Exports `answer`, which returns 42.
-pub const ANSWER: &str = r#"(module (memory 1) (data (i32.const 0) "hello") (func (export "answer") (result i32) i32.const 42))"#;
+pub const ANSWER: &str =
+    r#"(module (memory 1) (data (i32.const 0) "hello") (func (export "answer") (result i32) i32.const 42))"#;
 
 pub struct Fixture {
     pub engine: Engine,
@@ -21,12 +22,19 @@ impl Fixture {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let cache = open(home.path());
-        Self { engine: Engine::new(&engine_config()).unwrap(), cache, home }
+        Self {
+            engine: Engine::new(&engine_config()).unwrap(),
+            cache,
+            home,
+        }
     }
 
     pub fn with_limits(limits: Limits) -> Self {
         let fixture = Self::new();
-        Self { cache: fixture.cache.clone().with_limits(limits), ..fixture }
+        Self {
+            cache: fixture.cache.clone().with_limits(limits),
+            ..fixture
+        }
     }
 
     /// A file beside the cache with this content, as a source without a known digest.
@@ -37,7 +45,8 @@ impl Fixture {
     }
 
     pub fn compile(&self, content: impl AsRef<[u8]>) -> Result<Artifact, CompileError> {
-        self.cache.get_or_compile(&self.engine, &self.source("app.wasm", content))
+        self.cache
+            .get_or_compile(&self.engine, &self.source("app.wasm", content))
     }
 
     /// Compiles what must be refused; returns the message, after checking that nothing is left behind.
@@ -61,11 +70,17 @@ impl Fixture {
     }
 
     pub fn answer(&self, artifact: Artifact) -> i32 {
-        let Loaded::Core(module) = artifact.load(&self.engine).unwrap() else { panic!("expected a core module") };
+        let Loaded::Core(module) = artifact.load(&self.engine).unwrap() else {
+            panic!("expected a core module")
+        };
         let mut store = Store::new(&self.engine, ());
         store.set_epoch_deadline(1);
         let instance = Instance::new(&mut store, &module, &[]).unwrap();
-        instance.get_typed_func::<(), i32>(&mut store, "answer").unwrap().call(&mut store, ()).unwrap()
+        instance
+            .get_typed_func::<(), i32>(&mut store, "answer")
+            .unwrap()
+            .call(&mut store, ())
+            .unwrap()
     }
 }
 
@@ -78,12 +93,18 @@ pub fn cache_dir(home: &Path) -> PathBuf {
 }
 
 pub fn source(path: &Path) -> Source {
-    Source { name: path.display().to_string(), file: File::open(path).unwrap(), expected: None }
+    Source {
+        name: path.display().to_string(),
+        file: File::open(path).unwrap(),
+        expected: None,
+    }
 }
 
 pub fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -96,10 +117,10 @@ pub fn digest(text: &str) -> Digest {
     Digest::of(text.as_bytes())
 }
 
-/// A module that takes the compiler a while: `functions` of them with much live state each.
+/// A module that takes the compiler a while, some 20 ms for each of the `functions` on one core.
 pub fn slow_module(functions: usize) -> Vec<u8> {
     let mut body = String::new();
-    for step in 0..400 {
+    for step in 0..100 {
         body.push_str(&format!(
             "(local.set $a (i64.add (i64.mul (local.get $a) (local.get $b)) (i64.const {step})))\n\
              (if (i64.eqz (local.get $b)) (then (local.set $b (i64.xor (local.get $a) (i64.const {step})))))\n"

@@ -4,6 +4,9 @@
 //! runner: every case is a run of this very program with the case's name, alone in its process. Cases need root, as
 //! the shim does; what they mount or leave behind goes with their process or their temporary directory.
 
+// A test without libtest's harness is no test to clippy, so clippy.toml's exception does not reach it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod cases;
 mod confinement;
 mod damage;
@@ -65,14 +68,19 @@ fn main() -> ExitCode {
 }
 
 fn run_here(name: &str) {
-    let case = CASES.iter().find(|case| case.0 == name).expect("the runner names only known cases");
+    let case = CASES
+        .iter()
+        .find(|case| case.0 == name)
+        .expect("the runner names only known cases");
     (case.1)();
 }
 
 /// Understands what `cargo test` passes most: filters, and `--list`.
 fn run_all(arguments: &[String]) -> ExitCode {
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let chosen = CASES.iter().filter(|case| filters.is_empty() || filters.iter().any(|text| case.0.contains(*text)));
+    let chosen = CASES
+        .iter()
+        .filter(|case| filters.is_empty() || filters.iter().any(|text| case.0.contains(*text)));
     if arguments.iter().any(|argument| argument == "--list") {
         chosen.for_each(|case| println!("{}: test", case.0));
         return ExitCode::SUCCESS;
@@ -83,16 +91,24 @@ fn run_all(arguments: &[String]) -> ExitCode {
     }
     let mut failed = 0;
     for case in chosen {
-        let output = fixture::this_program(&["--case", case.0]).output().expect("run this program");
+        let output = fixture::this_program(&["--case", case.0])
+            .output()
+            .expect("run this program");
         if output.status.success() {
             println!("test {} ... ok", case.0);
         } else {
             failed += 1;
             println!("test {} ... FAILED ({})", case.0, output.status);
-            println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            println!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
     }
-    println!("\ntest result: {}. {failed} failed", if failed == 0 { "ok" } else { "FAILED" });
+    println!(
+        "\ntest result: {}. {failed} failed",
+        if failed == 0 { "ok" } else { "FAILED" }
+    );
     ExitCode::from(u8::from(failed > 0))
 }
-

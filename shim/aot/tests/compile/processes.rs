@@ -27,11 +27,19 @@ fn start_all(fixture: &Fixture, content: &[u8]) -> Vec<String> {
     fs::write(&path, content).unwrap();
     let start = |_| {
         let mut command = this_program(&["--role", "start"]);
-        command.arg(fixture.home.path()).arg(&path).stdout(Stdio::piped()).spawn().unwrap()
+        command
+            .arg(fixture.home.path())
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
     };
     let running: Vec<_> = (0..PROCESSES).map(start).collect();
     let text = |output: Output| String::from_utf8(output.stdout).unwrap().trim().to_owned();
-    running.into_iter().map(|child| text(child.wait_with_output().unwrap())).collect()
+    running
+        .into_iter()
+        .map(|child| text(child.wait_with_output().unwrap()))
+        .collect()
 }
 
 pub fn many_first_starts_compile_once() {
@@ -51,6 +59,11 @@ pub fn many_first_starts_of_a_bad_module_fail_together() {
     content.push(0x7f);
     content.push(0);
     let results = start_all(&fixture, &content);
-    assert!(results.iter().all(|result| result.contains("app.wasm does not compile")), "{results:?}");
+    assert!(
+        results
+            .iter()
+            .all(|result| result.contains("app.wasm does not compile")),
+        "{results:?}"
+    );
     assert_eq!(fixture.names(), [""; 0]);
 }

@@ -63,10 +63,7 @@ mod tests {
     #[test]
     fn without_a_variable_it_is_port_8080_of_all_addresses() {
         assert_eq!(env(&[]).unwrap().socket, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!(
-            env(&[("TANDEM_HTTP_ADDR", "")]).unwrap().socket,
-            DEFAULT_ADDRESS
-        );
+        assert_eq!(env(&[("TANDEM_HTTP_ADDR", "")]).unwrap().socket, DEFAULT_ADDRESS);
     }
 
     #[test]
@@ -76,10 +73,7 @@ mod tests {
             ("TANDEM_HTTP_ADDR", "127.0.0.1:2"),
         ];
         assert_eq!(env(&both).unwrap().socket, "127.0.0.1:2".parse().unwrap());
-        assert_eq!(
-            env(&both[..1]).unwrap().socket,
-            "127.0.0.1:1".parse().unwrap()
-        );
+        assert_eq!(env(&both[..1]).unwrap().socket, "127.0.0.1:1".parse().unwrap());
     }
 
     #[test]
@@ -98,10 +92,7 @@ mod tests {
     fn what_is_no_address_is_refused_by_the_variable_s_name() {
         for value in ["8080", "localhost:80", ":99999", "1.2.3.4"] {
             let text = env(&[("TANDEM_HTTP_ADDR", value)]).unwrap_err().to_string();
-            assert!(
-                text.contains("TANDEM_HTTP_ADDR") && text.contains(value),
-                "{text}"
-            );
+            assert!(text.contains("TANDEM_HTTP_ADDR") && text.contains(value), "{text}");
         }
     }
 }

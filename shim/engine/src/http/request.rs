@@ -59,10 +59,7 @@ impl Handler {
     /// Answers one request. There is always an answer, if need be that it failed.
     pub(super) async fn handle(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let Ok(permit) = Arc::clone(&self.running).acquire_owned().await else {
-            return plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the server is shutting down\n",
-            );
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n");
         };
         name_host(&mut request);
         let name = format!("{} {}", request.method(), request.uri().path());
@@ -111,13 +108,7 @@ impl Handler {
             };
             let result = match call.await {
                 // Some languages' runtimes leave their handler this way.
-                Err(error)
-                    if error
-                        .downcast_ref::<I32Exit>()
-                        .is_some_and(|exit| exit.0 == 0) =>
-                {
-                    Ok(())
-                }
+                Err(error) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => Ok(()),
                 result => result,
             };
             // Before the store goes, and with it the guest's end of the body.
@@ -210,9 +201,7 @@ impl Drop for Running {
 fn name_host(request: &mut Request<Incoming>) {
     if request.version() == Version::HTTP_10 && request.uri().authority().is_none() {
         let headers = request.headers_mut();
-        headers
-            .entry(HOST)
-            .or_insert(HeaderValue::from_static("localhost"));
+        headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
     }
 }
 

@@ -154,11 +154,7 @@ async fn accept(
     let (_accepting, stopped) = watch::channel(());
     loop {
         // A registration belongs to one runtime, hence by way of the standard library's type.
-        match listener
-            .accept()
-            .await
-            .and_then(|(stream, _)| stream.into_std())
-        {
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 failing = false;
                 let serving = serve_connection(

@@ -125,19 +125,14 @@ impl<'a> Exports<'a> {
     /// An exported interface by its full name, or by its name without the version.
     fn interface(&self, name: &str) -> Option<ComponentExportIndex> {
         self.component.get_export_index(None, name).or_else(|| {
-            let full = self
-                .names
-                .iter()
-                .find(|full| imports::without_version(full) == name)?;
+            let full = self.names.iter().find(|full| imports::without_version(full) == name)?;
             self.component.get_export_index(None, full)
         })
     }
 
     /// Whether a version of the interface is exported that this host can run.
     fn has(&self, interface: &str) -> bool {
-        self.names
-            .iter()
-            .any(|name| imports::is_version_0_2(name, interface))
+        self.names.iter().any(|name| imports::is_version_0_2(name, interface))
     }
 
     /// The functions that an entry can name.
@@ -150,8 +145,7 @@ impl<'a> Exports<'a> {
                 ComponentItem::ComponentFunc(_) => functions.push(name.to_owned()),
                 ComponentItem::ComponentInstance(instance) => {
                     let items = instance.exports(engine);
-                    let items = items
-                        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+                    let items = items.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
                     functions.extend(items.map(|(item, _)| format!("{name}#{item}")));
                 }
                 _ => {}
@@ -194,10 +188,7 @@ fn check_signature(name: &str, ty: &ComponentFunc) -> Result<(), PrepareError> {
     let mut results = ty.results();
     let answers = match results.len() {
         0 => true,
-        1 => matches!(
-            results.next(),
-            Some(Type::Result(_) | Type::U8 | Type::S32 | Type::U32)
-        ),
+        1 => matches!(results.next(), Some(Type::Result(_) | Type::U8 | Type::S32 | Type::U32)),
         _ => false,
     };
     if ty.params().len() == 0 && answers {
@@ -208,11 +199,7 @@ fn check_signature(name: &str, ty: &ComponentFunc) -> Result<(), PrepareError> {
         .map(|(name, _)| name.to_owned())
         .collect::<Vec<_>>()
         .join(", ");
-    let results = ty
-        .results()
-        .map(|ty| format!("{ty:?}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let results = ty.results().map(|ty| format!("{ty:?}")).collect::<Vec<_>>().join(", ");
     Err(PrepareError::BadEntrySignature {
         name: name.to_owned(),
         found: format!("`func({params}) -> ({results})`"),

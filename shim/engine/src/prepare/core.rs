@@ -11,15 +11,12 @@ use wasmtime::{ExternType, Linker, Module, UnknownImportError, ValType};
 const START: &str = "_start";
 
 /// Checks a core module's entry and imports.
-pub(crate) fn prepare(
-    linker: &Linker<CoreState>,
-    module: &Module,
-    entry: Option<&str>,
-) -> Result<Guest, PrepareError> {
+pub(crate) fn prepare(linker: &Linker<CoreState>, module: &Module, entry: Option<&str>) -> Result<Guest, PrepareError> {
     let entry = entry.unwrap_or(START);
     check_entry(module, entry)?;
-    let pre = linker.instantiate_pre(module).map_err(|error| {
-        match error.downcast_ref::<UnknownImportError>() {
+    let pre = linker
+        .instantiate_pre(module)
+        .map_err(|error| match error.downcast_ref::<UnknownImportError>() {
             Some(unknown) => PrepareError::UnknownImport {
                 module: unknown.module().to_owned(),
                 name: unknown.name().to_owned(),
@@ -28,11 +25,9 @@ pub(crate) fn prepare(
             None => PrepareError::IncompatibleImport {
                 reason: format!("{error:#}"),
             },
-        }
-    })?;
+        })?;
     // `_start` does its own set-up; a module that has it never has `_initialize` by the rules of WASI.
-    let initialize =
-        entry != START && entry != INITIALIZE && module.get_export(INITIALIZE).is_some();
+    let initialize = entry != START && entry != INITIALIZE && module.get_export(INITIALIZE).is_some();
     if initialize {
         check_entry(module, INITIALIZE)?;
     }

@@ -30,16 +30,13 @@ pub(super) fn is_version_0_2(name: &str, interface: &str) -> bool {
 
 /// Whether the host provides the interface, in the version that the name says.
 pub(super) fn is_known_interface(name: &str) -> bool {
-    PACKAGES.iter().any(|package| name.starts_with(package))
-        && is_version_0_2(name, without_version(name))
+    PACKAGES.iter().any(|package| name.starts_with(package)) && is_version_0_2(name, without_version(name))
 }
 
 /// What to do about an unknown import of a core module.
 pub(super) fn core_remedy(module: &str) -> &'static str {
     match module {
-        "wasi_snapshot_preview1" => {
-            "WASI preview 1 has no such function: rebuild the guest with a released toolchain"
-        }
+        "wasi_snapshot_preview1" => "WASI preview 1 has no such function: rebuild the guest with a released toolchain",
         "wasi_unstable" => "it is built for a draft of WASI: rebuild it for wasm32-wasip1",
         "env" => {
             "it is built for a browser or lacks a library at link time: rebuild it for wasm32-wasip1 with all its functions linked in"
@@ -47,21 +44,14 @@ pub(super) fn core_remedy(module: &str) -> &'static str {
         module if module.starts_with("wasi:") || module.starts_with("$root") => {
             "it is the core of a component: turn it into one with `wasm-tools component new`"
         }
-        module if module.starts_with("wasi") => {
-            "this WASI proposal is not supported: rebuild the guest without it"
-        }
-        _ => {
-            "only WASI preview 1 (`wasi_snapshot_preview1`) is: rebuild the guest for wasm32-wasip1"
-        }
+        module if module.starts_with("wasi") => "this WASI proposal is not supported: rebuild the guest without it",
+        _ => "only WASI preview 1 (`wasi_snapshot_preview1`) is: rebuild the guest for wasm32-wasip1",
     }
 }
 
 /// What to do about an unknown import of a component.
 pub(super) fn component_remedy(interface: &str) -> &'static str {
-    if PACKAGES
-        .iter()
-        .any(|package| interface.starts_with(package))
-    {
+    if PACKAGES.iter().any(|package| interface.starts_with(package)) {
         "only the releases 0.2.x of it are: rebuild the guest against WASI 0.2"
     } else if interface.starts_with("wasi:") {
         "this WASI proposal is not supported: rebuild the guest without it"
@@ -79,9 +69,7 @@ mod tests {
         assert!(is_known_interface("wasi:http/types@0.2.12"));
         assert!(is_known_interface("wasi:cli/environment@0.2.0"));
         assert!(!is_known_interface("wasi:cli/environment@0.3.0"));
-        assert!(!is_known_interface(
-            "wasi:cli/environment@0.2.0-rc-2023-11-10"
-        ));
+        assert!(!is_known_interface("wasi:cli/environment@0.2.0-rc-2023-11-10"));
         assert!(!is_known_interface("wasi:keyvalue/store@0.2.0"));
         assert!(!is_known_interface("wasi:cli/environment"));
     }

@@ -35,10 +35,7 @@ pub fn hello() -> String {
 
 /// Prints without a newline, then ends by a trap.
 pub fn trap() -> String {
-    core(
-        "partial",
-        "(call $print (i32.const 100) (i32.const 7)) unreachable",
-    )
+    core("partial", "(call $print (i32.const 100) (i32.const 7)) unreachable")
 }
 
 pub fn exit(code: u32) -> String {

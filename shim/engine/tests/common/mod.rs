@@ -1,9 +1,6 @@
 //! What the tests of this crate share: guests, and the process that runs one.
 
-#![allow(
-    dead_code,
-    reason = "each test binary uses its own part of what they share"
-)]
+#![allow(dead_code, reason = "each test binary uses its own part of what they share")]
 
 pub mod guests;
 
@@ -19,12 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// `examples/run-guest`, which cargo builds before it runs tests.
 pub fn run_guest() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/run-guest");
+    let path = test.parent().unwrap().parent().unwrap().join("examples/run-guest");
     assert!(
         path.exists(),
         "{} is missing: run the tests with `cargo test`, which builds it",
@@ -50,11 +42,7 @@ impl Guest {
         let file = dir.path().join("guest.wasm");
         std::fs::write(&file, wasm).unwrap();
         let mut command = Command::new(run_guest());
-        command
-            .args(options)
-            .arg(&file)
-            .args(args)
-            .stdin(Stdio::null());
+        command.args(options).arg(&file).args(args).stdin(Stdio::null());
         Self { dir, command }
     }
 
@@ -132,12 +120,7 @@ impl Started {
         let status = wait(&mut self.child);
         let took = start.elapsed();
         let mut stderr = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (status.code().unwrap_or(-1), stderr, took)
     }
 
@@ -176,10 +159,7 @@ fn wait(child: &mut Child) -> ExitStatus {
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "{what} did not come about in time"
-        );
+        assert!(start.elapsed() < PATIENCE, "{what} did not come about in time");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -36,12 +36,7 @@ fn each_form_of_image_resolves_to_its_module_or_to_none() {
 #[test]
 fn a_container_without_an_image_is_not_asked_about_further() {
     let fake = Fake::default();
-    assert_eq!(
-        fake.resolve().unwrap(),
-        Resolution::NoWasm {
-            image: String::new()
-        }
-    );
+    assert_eq!(fake.resolve().unwrap(), Resolution::NoWasm { image: String::new() });
     assert!(fake.asked.lock().unwrap().is_empty());
 }
 
@@ -155,12 +150,7 @@ fn a_moved_tag_whose_old_content_is_gone_is_an_error_with_the_remedy() {
     let expected = chain(&["a"]).unwrap();
     fake.expect_error(
         ErrorKind::FailedPrecondition,
-        &[
-            "re-tagged",
-            "c1",
-            expected.as_str(),
-            "create the container again",
-        ],
+        &["re-tagged", "c1", expected.as_str(), "create the container again"],
     );
     fake.images.clear();
     fake.expect_error(ErrorKind::NotFound, &["not on this node", "pull"]);
@@ -218,10 +208,7 @@ fn without_cris_record_of_the_id_the_tag_is_checked_and_then_the_content_searche
     fake.tag("img", new);
     fake.expect_module("old");
     fake.blobs.remove(&old.digest);
-    fake.expect_error(
-        ErrorKind::FailedPrecondition,
-        &["re-tagged", "config sha256:"],
-    );
+    fake.expect_error(ErrorKind::FailedPrecondition, &["re-tagged", "config sha256:"]);
 }
 
 #[test]
@@ -250,10 +237,7 @@ fn missing_or_malformed_documents_name_the_digest() {
     let mut fake = Fake::new(None);
     let garbage = fake.blob(MANIFEST, b"garbage".to_vec());
     fake.tag("img", garbage.clone());
-    fake.expect_error(
-        ErrorKind::InvalidArgument,
-        &[garbage.digest.as_str(), "malformed"],
-    );
+    fake.expect_error(ErrorKind::InvalidArgument, &[garbage.digest.as_str(), "malformed"]);
     let artifact = fake.artifact("module");
     let config = fake.config_of(&artifact);
     fake.tag("img", artifact);

@@ -118,9 +118,7 @@ impl Fake {
     }
 
     pub fn resolve(&self) -> Result<Resolution, ImageError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(resolve(self, "c1"))
     }
 
@@ -129,21 +127,13 @@ impl Fake {
         let Resolution::Module(found) = self.resolve().unwrap() else {
             panic!("no module")
         };
-        assert_eq!(
-            (found.digest, found.size),
-            (layer(content), content.len() as u64)
-        );
+        assert_eq!((found.digest, found.size), (layer(content), content.len() as u64));
         assert_eq!(found.image, "img");
     }
 
     #[track_caller]
     pub fn expect_no_wasm(&self) {
-        assert_eq!(
-            self.resolve().unwrap(),
-            Resolution::NoWasm {
-                image: "img".into()
-            }
-        );
+        assert_eq!(self.resolve().unwrap(), Resolution::NoWasm { image: "img".into() });
     }
 
     #[track_caller]
@@ -151,10 +141,7 @@ impl Fake {
         let error = self.resolve().unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         for text in texts.iter().chain(&["img"]) {
-            assert!(
-                error.to_string().contains(text),
-                "`{text}` is not in: {error}"
-            );
+            assert!(error.to_string().contains(text), "`{text}` is not in: {error}");
         }
     }
 }
@@ -170,10 +157,7 @@ impl Source for Fake {
     }
 
     async fn evidence(&self, container: &Container) -> Result<Evidence, ImageError> {
-        self.asked
-            .lock()
-            .unwrap()
-            .push(container.snapshot_key.clone());
+        self.asked.lock().unwrap().push(container.snapshot_key.clone());
         Ok(Evidence::from_parent(&self.parent))
     }
 
@@ -181,11 +165,7 @@ impl Source for Fake {
         Ok(self.blobs.get(digest).cloned())
     }
 
-    async fn configs_of_chain(
-        &self,
-        snapshotter: &str,
-        chain: &Digest,
-    ) -> Result<Vec<Digest>, ImageError> {
+    async fn configs_of_chain(&self, snapshotter: &str, chain: &Digest) -> Result<Vec<Digest>, ImageError> {
         assert_eq!(snapshotter, "overlayfs");
         Ok(self
             .unpacked

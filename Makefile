@@ -9,18 +9,26 @@ export TANDEM_SHIM ?= $(CARGO_TARGET_DIR)/release/containerd-shim-tandem-v1
 export TANDEM_GUESTS ?= $(TANDEM_CACHE)/guests
 export TANDEM_CONTAINERD_V2 ?= $(TANDEM_CACHE)/containerd-2/bin
 
+# The shim runs on any distribution and maps into guests: static, so that nothing is loaded at its start, and at a fixed
+# address, so that no page of it is made private by relocations (1 MiB a pod).
+STATIC = -C target-feature=+crt-static -C relocation-model=static
+CARGO = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable=libdir libseccomp) cargo
+BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin containerd-shim-tandem-v1 -- $(STATIC)
+BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
+
 .PHONY: help build demo test unit integration lint fmt bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## Build the shim
 	@integration/setup shim
-	cargo build --release --locked -p containerd-shim-tandem
+	$(BUILD_SHIM)
 
 demo: ## Run Wasm and Linux containers side by side on a private containerd
 	@integration/setup shim containerd
 	@echo "building the shim (the first time takes some minutes)"
-	cargo build --release --locked --workspace --bins
+	$(BUILD_SHIM)
+	$(BUILD_TOOLS)
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	@$(CARGO_TARGET_DIR)/release/tandem-demo
 
@@ -28,18 +36,18 @@ test: unit integration ## Run all tests, on containerd 1.x and 2.x
 
 unit: ## Run the unit tests
 	@integration/setup shim
-	cargo test --release --locked --workspace --exclude tandem-integration
+	$(CARGO) test --release --locked --workspace --exclude tandem-integration
 
 integration: ## Run the integration tests against both generations of containerd
 	@integration/setup shim containerd containerd-2
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
-	cargo build --release --locked --workspace
-	cargo test --release --locked -p tandem-integration
+	$(BUILD_SHIM)
+	$(CARGO) test --release --locked -p tandem-integration
 
 lint: ## Check formatting, lints, licences and advisories
 	@integration/setup shim lint
 	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	integration/audit
 
 fmt: ## Format the sources
@@ -48,9 +56,10 @@ fmt: ## Format the sources
 bench: ## Compare with runc, with a plain runwasi shim and with the floor
 	@integration/setup shim containerd containerd-2
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
-	cargo build --release --locked --workspace
+	$(BUILD_SHIM)
+	$(BUILD_TOOLS)
 	CARGO_TARGET_DIR=$(TANDEM_CACHE)/baseline-target cargo build --release --locked --manifest-path integration/baseline/Cargo.toml
-	CARGO_TARGET_DIR=$(TANDEM_CACHE)/floor-target cargo build --release --locked --manifest-path integration/floor/Cargo.toml
+	CARGO_TARGET_DIR=$(TANDEM_CACHE)/floor-target cargo rustc --release --locked --manifest-path integration/floor/Cargo.toml -- $(STATIC)
 	$(CARGO_TARGET_DIR)/release/tandem-bench
 
 clean: ## Remove the build products of this tree

@@ -138,12 +138,20 @@ pub(crate) fn seen(home: &Home) -> Vec<Leftover> {
     );
     found.extend(cgroup::below(&home.cgroup()).into_iter().map(Leftover::Cgroup));
     files(&home.shim_run(), &lock(&home.ids), &mut found);
+    found.retain(|leftover| !is_of_the_node(&home.shim_run(), leftover));
     for data in [home.state(), home.root()] {
         for namespace in entries(&data.join("io.containerd.runtime.v2.task")) {
             found.extend(entries(&namespace).into_iter().map(Leftover::Bundle));
         }
     }
     found
+}
+
+/// What Tandem keeps in its run directory for the node rather than for a container: the lock under which sockets come
+/// and go, and the records of which cached code has been verified since boot.
+fn is_of_the_node(run: &Path, leftover: &Leftover) -> bool {
+    let Leftover::File(path) = leftover else { return false };
+    *path == run.join("s/lock") || path.starts_with(run.join("aot"))
 }
 
 fn files(dir: &Path, ids: &[String], found: &mut Vec<Leftover>) {

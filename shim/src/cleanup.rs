@@ -55,7 +55,9 @@ impl Remains<'_> {
             Ok(mut container) => container
                 .delete(true)
                 .map_err(|error| Fault::internal(format!("cannot delete container {}: {}", self.id, chain(&error)))),
-            // No state: the shim died before libcontainer wrote it, or after it was removed.
+            // libcontainer makes its directory before and removes it after everything else: there is nothing.
+            Err(_) if !self.state.exists() => Ok(()),
+            // The shim died while the state was being written.
             Err(_) => self.remove_cgroup_of_spec(),
         }
     }

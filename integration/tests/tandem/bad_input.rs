@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use prost_types::Any;
 use tandem_integration::image::{Blob, Compression, ImageBuilder, Platform, Rootfs, media};
-use tandem_integration::{Code, ContainerBuilder, Containerd, Error, Generation, Result, guests, on_both_generations};
+use tandem_integration::{Code, ContainerBuilder, Containerd, Error, Result, guests, on_both_generations};
 
 use super::support::{import_file, tandem, with_busybox, with_guest};
 
@@ -85,7 +85,7 @@ on_both_generations! {
         let (ctd, image) = with_guest(generation, "bad-import.wasm").await?;
         let refusal = refused(tandem(&ctd, &image)).await?;
         assert_says(&refusal, Code::InvalidArgument, &["nowhere", "missing"]);
-        let image = super::support::import_guest(&ctd, "no-start.wasm").await?;
+        let image = crate::support::import_guest(&ctd, "no-start.wasm").await?;
         let refusal = refused(tandem(&ctd, &image)).await?;
         assert_says(&refusal, Code::InvalidArgument, &["_start", "greet"]);
         let refusal = refused(tandem(&ctd, &image).args(["/no-start.wasm#nothing"])).await?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tandem_integration::image::oci_artifact;
-use tandem_integration::{Containerd, Generation, Result, guests, on_both_generations};
+use tandem_integration::{Containerd, Result, guests, on_both_generations};
 
 use super::support::{import_guest, tandem};
 

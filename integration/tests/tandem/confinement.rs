@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tandem_integration::{Container, ContainerBuilder, Generation, Result, Task, on_both_generations};
+use tandem_integration::{Container, ContainerBuilder, Result, Task, on_both_generations};
 
 use super::support::{tandem, with_busybox, with_guest};
 

@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tandem_integration::task::Status;
-use tandem_integration::{Container, EventKind, Generation, Result, Task, on_both_generations};
+use tandem_integration::{Container, EventKind, Result, Task, on_both_generations};
 
 use super::support::{tandem, with_busybox, with_guest};
 

@@ -1,6 +1,6 @@
 //! What of the spec a guest sees: arguments, environment, working directory, files, standard input.
 
-use tandem_integration::{Generation, Result, on_both_generations};
+use tandem_integration::{Result, on_both_generations};
 
 use super::support::{import_guest, tandem, with_guest};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_integration::{Generation, Result, on_both_generations};
+use tandem_integration::{Result, on_both_generations};
 
 use super::support::{import_guest, tandem, with_busybox, with_guest};
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tandem_integration::{Generation, NetNs, Result, on_both_generations};
+use tandem_integration::{NetNs, Result, on_both_generations};
 
 use super::support::{tandem, with_guest};
 

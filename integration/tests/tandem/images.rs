@@ -1,7 +1,7 @@
 //! Where a module can be in an image, and that it is found by digest.
 
 use tandem_integration::image::{Image, classic, index, oci_artifact, runwasi};
-use tandem_integration::{Containerd, Generation, Result, guests, on_both_generations};
+use tandem_integration::{Containerd, Result, guests, on_both_generations};
 
 use super::support::tandem;
 

@@ -1,6 +1,6 @@
 //! What can run.
 
-use tandem_integration::{Containerd, Generation, Result, on_both_generations};
+use tandem_integration::{Containerd, Result, on_both_generations};
 
 use super::support::{import_guest, tandem, with_busybox, with_guest};
 

@@ -1,6 +1,6 @@
 //! Containers of one pod.
 
-use tandem_integration::{Containerd, Generation, Leftover, Leftovers, NetNs, Result, TANDEM, on_both_generations};
+use tandem_integration::{Containerd, Leftover, Leftovers, NetNs, Result, TANDEM, on_both_generations};
 
 use super::support::{import_guest, tandem, with_busybox};
 

@@ -2,7 +2,7 @@
 
 use tandem_integration::api::services::v1::{ExecProcessRequest, PauseTaskRequest, ResizePtyRequest};
 use tandem_integration::task::Status;
-use tandem_integration::{Code, EventKind, Generation, Result, on_both_generations};
+use tandem_integration::{Code, EventKind, Result, on_both_generations};
 
 use super::support::{tandem, with_busybox, with_guest};
 

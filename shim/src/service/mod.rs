@@ -36,13 +36,14 @@ pub struct Settings {
     pub containerd: String,
 }
 
-/// The service; one a shim, for all the containers of its group.
+/// The service; one a shim, for all the containers of its group. A copy is the same service.
+#[derive(Clone)]
 pub struct Service {
     state: Arc<State>,
     zygote: ZygoteLink,
-    images: Resolver,
-    paths: Paths,
-    namespace: String,
+    images: Arc<Resolver>,
+    paths: Arc<Paths>,
+    namespace: Arc<str>,
     exit: Arc<Notify>,
 }
 
@@ -53,13 +54,13 @@ impl Service {
         let gone = Arc::clone(&exit);
         let zygote = ZygoteLink::new(zygote, Arc::clone(&state), move || gone.notify_one())
             .map_err(|error| Fault::internal(format!("cannot watch the zygote's socket: {error}")))?;
-        let images = Resolver::new(settings.containerd, settings.namespace.clone());
+        let images = Arc::new(Resolver::new(settings.containerd, settings.namespace.clone()));
         Ok(Self {
             state,
             zygote,
             images,
-            paths: settings.paths,
-            namespace: settings.namespace,
+            paths: Arc::new(settings.paths),
+            namespace: settings.namespace.into(),
             exit,
         })
     }
@@ -67,6 +68,14 @@ impl Service {
     /// Waits until containerd has taken all events, or its patience ends.
     pub async fn drain_events(&self, patience: std::time::Duration) {
         self.state.events().drain(patience).await;
+    }
+
+    /// Runs a call to its end even if containerd stops waiting for it: half a create or delete would be neither there
+    /// nor gone.
+    async fn to_its_end<T: Send + 'static>(&self, call: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        tokio::spawn(call)
+            .await
+            .unwrap_or_else(|error| Err(Fault::internal(format!("the call failed in the shim: {error}"))))
     }
 
     fn state_of(&self, id: &str) -> Result<api::StateResponse> {
@@ -122,7 +131,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::CreateTaskRequest,
     ) -> ttrpc::Result<api::CreateTaskResponse> {
-        let pid = self.create_container(request).await?;
+        let service = self.clone();
+        let pid = self.to_its_end(async move { service.create_container(request).await }).await?;
         Ok(api::CreateTaskResponse {
             pid,
             ..Default::default()
@@ -131,7 +141,8 @@ impl Task for Service {
 
     async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> ttrpc::Result<api::StartResponse> {
         first_process_only(&request.exec_id)?;
-        let pid = self.start_container(&request.id).await?;
+        let service = self.clone();
+        let pid = self.to_its_end(async move { service.start_container(&request.id).await }).await?;
         Ok(api::StartResponse {
             pid,
             ..Default::default()
@@ -161,7 +172,8 @@ impl Task for Service {
 
     async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> ttrpc::Result<api::DeleteResponse> {
         first_process_only(&request.exec_id)?;
-        let (pid, exit) = self.delete_container(&request.id).await?;
+        let service = self.clone();
+        let (pid, exit) = self.to_its_end(async move { service.delete_container(&request.id).await }).await?;
         Ok(api::DeleteResponse {
             pid: pid.unsigned_abs(),
             exit_status: exit.status,

@@ -7,6 +7,7 @@ use tandem_integration::{Containerd, Result};
 use crate::{
     cycle::{Cycle, cycle},
     samples::Samples,
+    settle::settle,
     subject::Subject,
 };
 
@@ -47,7 +48,7 @@ pub async fn warm_up(ctd: &Containerd, subjects: &[Subject]) -> Result<()> {
 /// Measures in rounds; the answer is in the order of `subjects`.
 ///
 /// # Errors
-/// The first task that failed or left something behind.
+/// The first task that failed, or a shim that did not end.
 pub async fn measure(ctd: &Containerd, subjects: &[Subject], rounds: usize) -> Result<Vec<Latency>> {
     let mut latencies = vec![Latency::default(); subjects.len()];
     for round in 0..rounds {
@@ -80,7 +81,7 @@ async fn alone(ctd: &Containerd, subject: &Subject) -> Result<Cycle> {
     let container = subject.container(ctd).await?;
     let cycle = cycle(&container, subject).await?;
     container.remove().await?;
-    ctd.assert_clean().await.map_err(|error| subject.failed(&error))?;
+    settle(ctd).await.map_err(|error| subject.failed(&error))?;
     Ok(cycle)
 }
 

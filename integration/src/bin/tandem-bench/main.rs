@@ -11,6 +11,7 @@
 //! - [`cycle`]: one task from create to delete, with the times in between
 //! - [`latency`], [`parallel`], [`memory`]: the measures
 //! - [`samples`]: medians
+//! - [`settle`]: quiet between two measurements
 //! - [`machine`], [`report`]: the text
 
 mod cycle;
@@ -22,6 +23,7 @@ mod parallel;
 mod report;
 mod runtime;
 mod samples;
+mod settle;
 mod subject;
 
 use std::process::ExitCode;
@@ -48,10 +50,7 @@ async fn main() -> ExitCode {
         _ = tokio::signal::ctrl_c() => Err(Error::Setup("interrupted".into())),
     };
     match done {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
 }
@@ -61,8 +60,8 @@ fn failed(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Measures all that is asked for; answers the text to be published.
-async fn run(options: &Options) -> Result<String> {
+/// Measures all that is asked for and prints it.
+async fn run(options: &Options) -> Result<()> {
     for runtime in &options.runtimes {
         runtime.check()?;
     }
@@ -71,13 +70,18 @@ async fn run(options: &Options) -> Result<String> {
     }
     let machine = machine::describe();
     let mut reports = Vec::new();
+    let mut clean = Ok(());
     for &generation in &options.generations {
-        reports.push(measure(options, generation).await?);
+        let (ctd, report) = measure(options, generation).await?;
+        reports.push(report);
+        // What is left behind makes the run fail, but the numbers are as good.
+        clean = clean.and(ctd.stop().await);
     }
-    Ok(report::text(&machine, options, &reports))
+    println!("{}", report::text(&machine, options, &reports));
+    clean
 }
 
-async fn measure(options: &Options, generation: Generation) -> Result<Report> {
+async fn measure(options: &Options, generation: Generation) -> Result<(Containerd, Report)> {
     let floor_sockets = tempfile::Builder::new().prefix("tandem-bench-").tempdir();
     let floor_sockets = floor_sockets.map_err(|cause| Error::Setup(format!("no temporary directory: {cause}")))?;
     let mut builder = Containerd::builder(generation).env(runtime::FLOOR_RUN_DIR, floor_sockets.path());
@@ -111,6 +115,5 @@ async fn measure(options: &Options, generation: Generation) -> Result<Report> {
     if options.measures(Measure::Memory) {
         memory = memory::measure(&ctd, &options.runtimes).await?;
     }
-    ctd.stop().await?;
-    Ok(Report { version, rows, memory })
+    Ok((ctd, Report { version, rows, memory }))
 }

@@ -7,7 +7,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use tandem_integration::{Container, Containerd, Error, Leftover, Leftovers, NetNs, Result, Task, guests, image};
 
-use crate::runtime::Runtime;
+use crate::{runtime::Runtime, settle::settle};
 
 /// Pods at the first look.
 pub const FEW: usize = 2;
@@ -50,7 +50,7 @@ struct Pod {
 /// Measures those of `runtimes` that run Wasm, one after another.
 ///
 /// # Errors
-/// A pod that does not start or answer, or leaves something behind.
+/// A pod that does not start, answer or end.
 pub async fn measure(ctd: &Containerd, runtimes: &[Runtime]) -> Result<Vec<Memory>> {
     let mut found = Vec::new();
     for &runtime in runtimes.iter().filter(|runtime| runtime.is_wasm()) {
@@ -67,7 +67,7 @@ async fn of(ctd: &Containerd, runtime: Runtime) -> Result<Memory> {
     let image = ctd.import(&layout).await?;
     // The first pod fills the cache of compiled code; what the compiler used must not be counted.
     stop(Pod::start(ctd, &image, runtime).await?).await?;
-    ctd.assert_clean().await?;
+    settle(ctd).await?;
 
     let mut pods = Vec::new();
     let mut looks = Vec::new();
@@ -81,7 +81,7 @@ async fn of(ctd: &Containerd, runtime: Runtime) -> Result<Memory> {
     for pod in pods {
         stop(pod).await?;
     }
-    ctd.assert_clean().await?;
+    settle(ctd).await?;
 
     let per_pod = |part: fn(&Usage) -> u64| {
         let [few, many] = [looks.first(), looks.last()].map(|look| look.map(part).unwrap_or_default());

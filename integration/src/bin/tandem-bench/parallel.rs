@@ -8,7 +8,7 @@ use std::{
 use tandem_integration::{Container, Containerd, Error, Result};
 use tokio::task::JoinSet;
 
-use crate::{cycle::cycle, samples::Samples, subject::Subject};
+use crate::{cycle::cycle, samples::Samples, settle::settle, subject::Subject};
 
 /// Tasks at a time.
 pub const WORKERS: usize = 8;
@@ -18,7 +18,7 @@ pub const TASKS: usize = 64;
 /// Measures batches, the subjects in turn; tasks per second in the order of `subjects`.
 ///
 /// # Errors
-/// The first task that failed or left something behind.
+/// The first task that failed, or a shim that did not end.
 pub async fn measure(ctd: &Containerd, subjects: &[Subject], batches: usize) -> Result<Vec<Samples>> {
     let mut rates = vec![Samples::default(); subjects.len()];
     for number in 1..=batches {
@@ -51,7 +51,7 @@ async fn batch(ctd: &Containerd, subject: &Subject) -> Result<f64> {
     for container in done {
         container.remove().await?;
     }
-    ctd.assert_clean().await.map_err(|error| subject.failed(&error))?;
+    settle(ctd).await.map_err(|error| subject.failed(&error))?;
     Ok(rate)
 }
 

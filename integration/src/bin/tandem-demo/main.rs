@@ -17,31 +17,47 @@ use tandem_integration::{Containerd, Error, Generation, Result, generation::tand
 
 /// Lines of containerd's log that are shown after a failure: the reason is among the last ones.
 const LOG_LINES: usize = 12;
+/// Exit code after Ctrl-C, as a shell's: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// How the demo ended, if it did not fail.
+enum End {
+    Shown,
+    Interrupted,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            terminal::failure(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
+    demo().await.unwrap_or_else(|error| {
+        terminal::failure(&error.to_string());
+        ExitCode::FAILURE
+    })
 }
 
-async fn demo() -> Result<()> {
+async fn demo() -> Result<ExitCode> {
     check_machine()?;
+    let workloads = workload::all()?;
     terminal::step("starting a private containerd");
     let ctd = Containerd::start(Generation::V1).await?;
-    let shown = tokio::select! {
-        shown = scenario::show(&ctd) => shown,
-        _ = tokio::signal::ctrl_c() => Err(Error::Setup("interrupted; everything was taken away".into())),
+    let shown = async {
+        scenario::show(&ctd, &workloads).await?;
+        terminal::step("looking for anything that was left behind");
+        ctd.assert_clean().await.map(|()| End::Shown)
     };
-    match shown {
-        Ok(()) => {
+    let ended = tokio::select! {
+        ended = shown => ended,
+        _ = tokio::signal::ctrl_c() => Ok(End::Interrupted),
+    };
+    match ended {
+        Ok(End::Shown) => {
             ctd.stop().await?;
-            terminal::step("cleaned up: no process, mount, cgroup, socket or file is left");
-            Ok(())
+            terminal::step("clean: no process, mount, cgroup, socket or file is left");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(End::Interrupted) => {
+            ctd.discard();
+            terminal::step("interrupted: everything was taken away");
+            Ok(ExitCode::from(INTERRUPTED))
         }
         Err(error) => {
             terminal::log_end(&ctd.log(), LOG_LINES);

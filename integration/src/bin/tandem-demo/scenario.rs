@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use tandem_integration::{Containerd, Error, Result, image::Image};
+use tandem_integration::{Containerd, Error, Result, Task, image::Image};
 
 use crate::{
     held::Held,
@@ -10,7 +10,7 @@ use crate::{
     run::Running,
     table::{self, Column},
     terminal,
-    workload::{self, Course, Workload},
+    workload::{Course, Workload},
 };
 
 /// Starts with a warm cache, of which the median is shown.
@@ -55,49 +55,64 @@ struct Seen {
     memory: u64,
 }
 
+/// A container that lives while the memory of all of them is measured.
+enum Alive {
+    /// It stays by itself.
+    Staying(Running),
+    /// It would have ended.
+    Held(Held),
+}
+
+impl Alive {
+    fn task(&self) -> &Task {
+        match self {
+            Self::Staying(running) => &running.task,
+            Self::Held(held) => &held.task,
+        }
+    }
+
+    async fn end(self) -> Result<()> {
+        match self {
+            Self::Staying(running) => running.end().await,
+            Self::Held(held) => held.end().await,
+        }
+    }
+}
+
 /// Imports, runs, measures, prints and ends everything.
 ///
 /// # Errors
 /// The first failure, with the image it is about.
-pub async fn show(ctd: &Containerd) -> Result<()> {
-    let workloads = workload::all()?;
+pub async fn show(ctd: &Containerd, workloads: &[Workload]) -> Result<()> {
     terminal::step(&format!("importing {} images built here", workloads.len()));
     let mut images = Vec::new();
-    for workload in &workloads {
+    for workload in workloads {
         images.push(about(workload, ctd.import(&workload.layout).await)?);
     }
 
     let mut seen = Vec::new();
-    let mut staying = Vec::new();
+    let mut kept = Vec::new();
     for (workload, image) in workloads.iter().zip(&images) {
-        let (one, kept) = about(workload, measure(ctd, workload, image).await)?;
+        let (one, running) = about(workload, measure(ctd, workload, image).await)?;
         seen.push(one);
-        staying.extend(kept.map(|running| (seen.len() - 1, running)));
+        kept.push(running);
     }
 
     terminal::step("running all of them at once, for their memory");
-    let mut held = Vec::new();
-    for (at, (workload, image)) in workloads.iter().zip(&images).enumerate() {
-        if workload.course == Course::Command {
-            held.push((at, about(workload, Held::start(ctd, workload, image).await)?));
-        }
+    let mut alive = Vec::new();
+    for ((workload, image), running) in workloads.iter().zip(&images).zip(kept) {
+        alive.push(match running {
+            Some(running) => Alive::Staying(running),
+            None => Alive::Held(about(workload, Held::start(ctd, workload, image).await)?),
+        });
     }
-    for (at, task) in staying
-        .iter()
-        .map(|(at, r)| (*at, &r.task))
-        .chain(held.iter().map(|(at, h)| (*at, &h.task)))
-    {
-        if let (Some(one), Some(workload)) = (seen.get_mut(at), workloads.get(at)) {
-            one.memory = about(workload, memory::of(task).await)?;
-        }
+    for ((workload, seen), alive) in workloads.iter().zip(&mut seen).zip(&alive) {
+        seen.memory = about(workload, memory::of(alive.task()).await)?;
     }
-    for (_, command) in held {
-        command.end().await?;
+    for (workload, alive) in workloads.iter().zip(alive) {
+        about(workload, alive.end().await)?;
     }
-    for (_, running) in staying {
-        running.end().await?;
-    }
-    print(ctd, &workloads, &seen).await
+    print(ctd, workloads, &seen).await
 }
 
 /// Starts a workload for the first time and then some more times. One that stays is left running the last time.

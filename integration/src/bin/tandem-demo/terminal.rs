@@ -25,9 +25,14 @@ pub fn failure(text: &str) {
     eprintln!("{on}demo failed:{off} {text}");
 }
 
-/// Shows the last lines of containerd's log, with what the shim wrote into it.
+/// Shows the last warnings and errors in containerd's log, with those that the shim wrote into it.
 pub fn log_end(log: &str, lines: usize) {
-    let all: Vec<&str> = log.lines().collect();
+    let telling = |line: &&str| {
+        !["level=info", "level=debug", " INFO ", " DEBUG "]
+            .iter()
+            .any(|mark| line.contains(mark))
+    };
+    let all: Vec<&str> = log.lines().filter(telling).collect();
     let end = &all[all.len().saturating_sub(lines)..];
     if !end.is_empty() {
         eprintln!("the end of containerd's log:\n  {}", end.join("\n  "));

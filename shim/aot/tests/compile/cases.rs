@@ -172,6 +172,7 @@ pub fn a_full_disk_is_told_and_leaves_nothing() {
             message.contains("no space left") && message.contains(".tmp"),
             "{message}"
         );
+        umount(&dir).unwrap();
     }
 }
 

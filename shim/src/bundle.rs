@@ -108,6 +108,12 @@ impl Bundle {
         libcontainer::utils::get_cgroup_path(&path, id)
     }
 
+    /// Whether one of the spec's mounts covers `path`.
+    pub fn is_in_mount(&self, path: &Path) -> bool {
+        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
+        mounts.iter().any(|mount| path.starts_with(mount.destination()))
+    }
+
     /// Whether the container has a PID namespace of its own, so that the kernel ends all its processes with
     /// its first one.
     pub fn has_own_pid_namespace(&self) -> bool {

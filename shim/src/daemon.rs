@@ -28,6 +28,10 @@ const TASK_V3: &str = "containerd.task.v3.Task";
 const TASK_V2: &str = "containerd.task.v2.Task";
 /// How long the last events may take to reach a containerd that is away, before the shim ends without it.
 const LAST_EVENTS: Duration = Duration::from_secs(10);
+/// How often a shim without containers looks whether its bundle is still there.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// How often one with containers looks whether it still has any.
+const BUSY_CHECK: Duration = Duration::from_secs(60);
 /// Time for the reply to Shutdown to leave the process. containerd takes a closed connection for an answer as well, so
 /// this only keeps its log clean; and it waits for the shim's end, so it must be short.
 const LAST_REPLY: Duration = Duration::from_millis(1);
@@ -128,6 +132,7 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| fault("cannot watch SIGTERM", &error))?;
     tokio::select! {
         () = exit.notified() => {}
+        () = abandoned(&service, &daemon.bundle) => tracing::warn!("the bundle is gone and nothing was created: ending"),
         // The node's admin or its shutdown; the containers end with the zygote.
         _ = terminate.recv() => {}
     }
@@ -135,6 +140,18 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
     service.drain_events(LAST_EVENTS).await;
     tokio::time::sleep(LAST_REPLY).await;
     Ok(())
+}
+
+/// Returns when the shim has no container and the bundle it was started for does not exist any more: containerd gave
+/// up on it without a word (2.3 does, if it refuses the spec after `start`), and no call will ever come.
+async fn abandoned(service: &Service, bundle: &Path) {
+    loop {
+        let idle = service.is_idle();
+        tokio::time::sleep(if idle { IDLE_CHECK } else { BUSY_CHECK }).await;
+        if idle && service.is_idle() && !bundle.exists() {
+            return;
+        }
+    }
 }
 
 /// The lock under which sockets appear and disappear.

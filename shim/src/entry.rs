@@ -53,24 +53,27 @@ pub fn find(bundle: &Bundle, rootfs: &Path) -> Result<Entry> {
     if let Some(found) = tree.lookup(arg)? {
         return found.classify(None);
     }
-    let (name, export) = split_export(arg);
-    if export.is_some()
-        && let Some(found) = tree.lookup(name)?
-    {
-        return found.classify(export);
+    // An export may hold a `#` as well (`path#package:name/interface#function`), so the file decides which one splits.
+    for (name, export) in splits(arg) {
+        if let Some(found) = tree.lookup(name)? {
+            return found.classify(Some(export));
+        }
     }
+    let (name, export) = match splits(arg).next() {
+        Some((name, export)) => (name, Some(export)),
+        None => (arg.as_str(), None),
+    };
     Ok(Entry::Missing {
         name: name.to_owned(),
         export: export.map(str::to_owned),
     })
 }
 
-/// Splits `path#function`; a file whose name holds a `#` is found before this is tried.
-fn split_export(arg: &str) -> (&str, Option<&str>) {
-    match arg.rsplit_once('#') {
-        Some((name, export)) if !export.is_empty() => (name, Some(export)),
-        _ => (arg, None),
-    }
+/// The ways to read `name#export`, shortest name first. A file whose whole name holds a `#` is found before these.
+fn splits(arg: &str) -> impl Iterator<Item = (&str, &str)> {
+    arg.match_indices('#')
+        .map(|(at, _)| (&arg[..at], &arg[at + 1..]))
+        .filter(|(name, export)| !name.is_empty() && !export.is_empty())
 }
 
 struct Found {
@@ -259,6 +262,14 @@ mod tests {
             panic!()
         };
         assert_eq!((name.as_str(), export.as_deref()), ("/a.wasm", Some("greet")));
+        let Ok(Entry::Wasm { export, .. }) = image.find("/a.wasm#ns:pkg/iface#run", "") else {
+            panic!()
+        };
+        assert_eq!(export.as_deref(), Some("ns:pkg/iface#run"));
+        let Ok(Entry::Missing { name, export }) = image.find("layer#run", "") else {
+            panic!()
+        };
+        assert_eq!((name.as_str(), export.as_deref()), ("layer", Some("run")));
         let image = image.file("a.wasm#greet", WASM);
         assert!(matches!(
             image.find("/a.wasm#greet", ""),

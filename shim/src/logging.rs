@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 /// Sends the log of this process, and of those it forks, to `bundle/log`; without such a FIFO there is no log.
 pub fn to_bundle(bundle: &Path, debug: bool) {
@@ -20,11 +22,14 @@ pub fn to_bundle(bundle: &Path, debug: bool) {
         .open(bundle.join("log"));
     let Ok(fifo) = fifo.map(Arc::new) else { return };
     let level = if debug { Level::DEBUG } else { Level::WARN };
-    let subscriber = tracing_subscriber::fmt()
+    // libcgroups warns, for each container anew, of every controller that the node lacks.
+    let levels = Targets::new()
+        .with_default(level)
+        .with_target("libcgroups", Level::ERROR.min(level));
+    let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
-        .with_max_level(level)
-        .with_writer(move || Lossy(Arc::clone(&fifo)))
-        .finish();
+        .with_writer(move || Lossy(Arc::clone(&fifo)));
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(levels));
     // Fails only if the process logs already.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -69,7 +69,7 @@ on_both_generations! {
     async fn a_component_sees_the_same(generation: Generation) -> Result<()> {
         let (ctd, _) = with_guest(generation, "hello.wasm").await?;
         let image = import_guest(&ctd, "hello-component.wasm").await?;
-        let output = tandem(&ctd, &image).env("COLOR", "green").run_to_end().await?;
+        let output = tandem(&ctd, &image).env("COLOR", "green").args(["/hello-component.wasm", "env"]).run_to_end().await?;
         assert_eq!(output.code, 0, "{}", output.stderr);
         assert!(output.stdout.contains("COLOR") && output.stdout.contains("green"), "{}", output.stdout);
         ctd.stop().await

@@ -98,7 +98,7 @@ on_both_generations! {
         let output = tandem(&ctd, &image).args(["/echo.wasm", "big", "300000", "+", "trap"]).run_to_end().await?;
         assert_eq!((output.code, output.stdout.len()), (134, 300_000), "{}", output.stderr);
         let image = import_guest(&ctd, "tool.wasm").await?;
-        let output = tandem(&ctd, &image).args(["/tool.wasm", "panic"]).run_to_end().await?;
+        let output = tandem(&ctd, &image).args(["/tool.wasm", "panic", "oops"]).run_to_end().await?;
         assert_eq!(output.code, 134, "{}", output.stderr);
         ctd.stop().await
     }

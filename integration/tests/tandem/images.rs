@@ -35,7 +35,7 @@ on_both_generations! {
         let ctd = Containerd::start(generation).await?;
         let wasm = guests::bytes("hello-component.wasm")?;
         let image = ctd.import(&oci_artifact("example.test/component:1", &wasm)).await?;
-        let output = tandem(&ctd, &image).args(["app", "one"]).run_to_end().await?;
+        let output = tandem(&ctd, &image).args(["app", "args", "one"]).run_to_end().await?;
         assert_eq!(output.code, 0, "{}", output.stderr);
         assert!(output.stdout.contains("one"), "{}", output.stdout);
         ctd.stop().await

@@ -31,7 +31,7 @@ on_both_generations! {
 
     async fn a_command_component_runs(generation: Generation) -> Result<()> {
         let (ctd, image) = with_guest(generation, "hello-component.wasm").await?;
-        let output = tandem(&ctd, &image).args(["/hello-component.wasm", "one", "two"]).run_to_end().await?;
+        let output = tandem(&ctd, &image).args(["/hello-component.wasm", "args", "one", "two"]).run_to_end().await?;
         assert_eq!(output.code, 0, "{}", output.stderr);
         assert!(output.stdout.contains("one") && output.stdout.contains("two"), "{}", output.stdout);
         ctd.stop().await

@@ -58,6 +58,7 @@ impl Service {
             if !request.rootfs.is_empty() {
                 rootfs::mount_all(&request.rootfs, &root)?;
             }
+            self.prepare_working_directory(&id, &root)?;
             let plan = self.plan(&id, &root).await?;
             let create = Create {
                 id: id.clone(),
@@ -77,6 +78,16 @@ impl Service {
                 self.forget_failed(&id, &root).await;
                 Err(fault)
             }
+        }
+    }
+
+    fn prepare_working_directory(&self, id: &str, root: &Path) -> Result<()> {
+        let state = self.state.lock();
+        let bundle = &state.container(id)?.bundle;
+        let cwd = bundle.process().map(|process| process.cwd().as_path());
+        match cwd.filter(|cwd| *cwd != Path::new("/") && cwd.is_absolute() && !bundle.is_in_mount(cwd)) {
+            Some(cwd) => rootfs::ensure_working_directory(root, cwd),
+            None => Ok(()),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::cgroup::Cgroups;
 use crate::events::{Events, timestamp};
 use crate::fault::{Fault, Result};
 use crate::paths::Paths;
+use container::Status;
 use state::State;
 use zygote_link::ZygoteLink;
 
@@ -70,6 +71,11 @@ impl Service {
         self.state.events().drain(patience).await;
     }
 
+    /// Whether there is no container.
+    pub fn is_idle(&self) -> bool {
+        self.state.lock().containers.is_empty()
+    }
+
     /// Runs a call to its end even if containerd stops waiting for it: half a create or delete would be neither there
     /// nor gone.
     async fn to_its_end<T: Send + 'static>(&self, call: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
@@ -97,6 +103,21 @@ impl Service {
             response.exited_at = MessageField::some(timestamp(exit.at));
         }
         Ok(response)
+    }
+
+    /// The container's processes. Of one that has ended it is the pid it had: containerd 2.3 asks for them when it
+    /// comes back from a restart, and takes a shim without any for a leaked one, whose exit it then never reports.
+    fn pids_of(&self, id: &str) -> Result<Vec<i32>> {
+        let (status, cgroups) = {
+            let state = self.state.lock();
+            let container = state.container(id)?;
+            (container.status(), container.cgroups.clone())
+        };
+        Ok(match status {
+            Status::Creating => Vec::new(),
+            Status::Created { .. } | Status::Running { .. } => cgroups.pids(),
+            Status::Stopped { pid, .. } => vec![pid],
+        })
     }
 
     fn cgroups_of(&self, id: &str) -> Result<Cgroups> {
@@ -132,7 +153,9 @@ impl Task for Service {
         request: api::CreateTaskRequest,
     ) -> ttrpc::Result<api::CreateTaskResponse> {
         let service = self.clone();
-        let pid = self.to_its_end(async move { service.create_container(request).await }).await?;
+        let pid = self
+            .to_its_end(async move { service.create_container(request).await })
+            .await?;
         Ok(api::CreateTaskResponse {
             pid,
             ..Default::default()
@@ -142,7 +165,9 @@ impl Task for Service {
     async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> ttrpc::Result<api::StartResponse> {
         first_process_only(&request.exec_id)?;
         let service = self.clone();
-        let pid = self.to_its_end(async move { service.start_container(&request.id).await }).await?;
+        let pid = self
+            .to_its_end(async move { service.start_container(&request.id).await })
+            .await?;
         Ok(api::StartResponse {
             pid,
             ..Default::default()
@@ -173,7 +198,9 @@ impl Task for Service {
     async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> ttrpc::Result<api::DeleteResponse> {
         first_process_only(&request.exec_id)?;
         let service = self.clone();
-        let (pid, exit) = self.to_its_end(async move { service.delete_container(&request.id).await }).await?;
+        let (pid, exit) = self
+            .to_its_end(async move { service.delete_container(&request.id).await })
+            .await?;
         Ok(api::DeleteResponse {
             pid: pid.unsigned_abs(),
             exit_status: exit.status,
@@ -183,8 +210,8 @@ impl Task for Service {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: api::PidsRequest) -> ttrpc::Result<api::PidsResponse> {
-        let pids = self.cgroups_of(&request.id)?.pids();
-        let processes = pids
+        let processes = self
+            .pids_of(&request.id)?
             .into_iter()
             .map(|pid| ProcessInfo {
                 pid: pid.unsigned_abs(),

@@ -8,6 +8,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 
+use caps::CapSet;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{Process, Spec};
 use tandem_aot::{CompileError, Digest, Loaded, Source};
@@ -75,12 +76,40 @@ fn uncompiled(error: &CompileError) -> Fault {
     let kind = match error {
         error if error.is_module_fault() => Kind::InvalidArgument,
         CompileError::Busy { .. } => Kind::Unavailable,
+        CompileError::Timeout { .. }
+        | CompileError::CpuTime { .. }
+        | CompileError::Memory { .. }
+        | CompileError::ArtifactTooLarge { .. } => Kind::ResourceExhausted,
+        CompileError::Cache(error) if is_disk_full(error) => Kind::ResourceExhausted,
         _ => Kind::Internal,
     };
     Fault {
         kind,
         message: chain(error),
     }
+}
+
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// What execve does to the capabilities of a user other than root: only ambient ones stay permitted and effective.
+/// The guest is never executed, so it is done here. Source: capabilities(7), "Transformation of capabilities".
+fn drop_capabilities_as_execve() -> std::result::Result<(), caps::errors::CapsError> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let ambient = caps::read(None, CapSet::Ambient)?;
+    caps::set(None, CapSet::Effective, &ambient)?;
+    caps::set(None, CapSet::Permitted, &ambient)
 }
 
 /// Runs in the confined first process of a Wasm container.
@@ -162,6 +191,7 @@ impl Executor for WasmExecutor {
     }
 
     fn exec(&self, spec: &Spec) -> std::result::Result<(), ExecutorError> {
+        drop_capabilities_as_execve().map_err(|error| ExecutorError::Execution(error.into()))?;
         let guest = self.guest.borrow_mut().take();
         let guest = guest.ok_or_else(|| ExecutorError::Other("the guest has run already".into()))?;
         std::process::exit(guest.run(self.spec(spec)))

@@ -36,6 +36,6 @@ pub async fn with_busybox(generation: Generation) -> Result<(Containerd, Image)>
 }
 
 /// A container of our runtime.
-pub fn tandem<'a>(ctd: &'a Containerd, image: &Image) -> ContainerBuilder {
+pub fn tandem(ctd: &Containerd, image: &Image) -> ContainerBuilder {
     ctd.container(image).runtime(TANDEM)
 }

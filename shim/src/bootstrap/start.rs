@@ -17,6 +17,7 @@ use nix::unistd::{ForkResult, fork};
 use serde::Deserialize;
 
 use super::read_input;
+use crate::cgroup;
 use crate::cli::Args;
 use crate::daemon::{self, Daemon};
 use crate::fault::{Fault, Result};
@@ -50,6 +51,7 @@ struct Peer {
 
 /// Runs the action. In the forked shim this returns when the shim ends.
 pub fn run(args: &Args) -> Result<()> {
+    cgroup::attach::expect_soon();
     let input = read_input()?;
     let env = |name| std::env::var(name).unwrap_or_default();
     let peer = identify(&input, args, env(TTRPC_ADDRESS), env(GRPC_ADDRESS))?;

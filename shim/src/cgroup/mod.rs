@@ -4,6 +4,7 @@
 //! libcontainer creates the cgroups and applies the limits. Where it put the container is then read back
 //! from `/proc/<pid>/cgroup`, which is right for the cgroupfs and the systemd driver without knowing either.
 
+pub mod attach;
 mod v1;
 mod v2;
 

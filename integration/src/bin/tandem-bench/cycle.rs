@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_integration::{Container, Error, Result};
+use tandem_integration::{Container, Error, Result, Task};
 
 use crate::subject::Subject;
 
@@ -19,28 +19,35 @@ pub struct Cycle {
     pub delete: Duration,
 }
 
-/// Runs a task and checks that it did what it should: a shim that fails must not win.
+/// Runs a task and checks that it did what it should: a shim that fails must not win. A peer's task that failed is
+/// run again, see [`Subject::excuse`].
 ///
 /// # Errors
 /// The first call that failed, other output, another exit status than 0.
 pub async fn cycle(container: &Container, subject: &Subject) -> Result<Cycle> {
-    run(container, subject).await.map_err(|error| subject.failed(&error))
+    loop {
+        match attempt(container, subject).await {
+            Ok(cycle) => return Ok(cycle),
+            Err(error) => subject.excuse(error)?,
+        }
+    }
 }
 
-async fn run(container: &Container, subject: &Subject) -> Result<Cycle> {
+async fn attempt(container: &Container, subject: &Subject) -> Result<Cycle> {
     // Before the call is sent, the client asks for the root file system's mounts and makes FIFOs: not the runtime's.
     let mut sent = Instant::now();
     let mut task = container.task_with(|_| sent = Instant::now()).await?;
     let created = Instant::now();
-    task.start().await?;
-    let first = task.stdout().wait_first_byte().await;
-    let exit = task.wait().await?;
-    if exit.code != 0 || first.is_err() {
-        let stderr = task.stderr().map(|stderr| stderr.text()).unwrap_or_default();
-        return Err(Error::Setup(format!("exit status {}: {stderr}", exit.code)));
-    }
-    let first = first?;
-    task.stdout().wait_for(subject.output).await?;
+    let first = match run(&mut task, subject).await {
+        Ok(first) => first,
+        Err(error) => {
+            // The failure is what counts, not what its task says to being taken away.
+            let _ = task.kill(9).await;
+            let _ = task.wait().await;
+            let _ = task.delete_only().await;
+            return Err(error);
+        }
+    };
     let ended = Instant::now();
     task.delete_only().await?;
     Ok(Cycle {
@@ -49,4 +56,17 @@ async fn run(container: &Container, subject: &Subject) -> Result<Cycle> {
         first_byte: first.saturating_duration_since(sent),
         delete: ended.elapsed(),
     })
+}
+
+/// Starts a task and waits for its end; answers when its first byte came.
+async fn run(task: &mut Task, subject: &Subject) -> Result<Instant> {
+    task.start().await?;
+    let first = task.stdout().wait_first_byte().await;
+    let exit = task.wait().await?;
+    if exit.code != 0 || first.is_err() {
+        let stderr = task.stderr().map(|stderr| stderr.text()).unwrap_or_default();
+        return Err(Error::Setup(format!("exit status {}: {stderr}", exit.code)));
+    }
+    task.stdout().wait_for(subject.output).await?;
+    first
 }

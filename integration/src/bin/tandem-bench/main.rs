@@ -10,8 +10,9 @@
 //! - [`subject`]: a runtime with what it runs
 //! - [`cycle`]: one task from create to delete, with the times in between
 //! - [`latency`], [`parallel`], [`memory`]: the measures
-//! - [`samples`]: medians
+//! - [`samples`]: medians and percentiles
 //! - [`settle`]: quiet between two measurements
+//! - [`remains`]: what a peer leaves on the machine
 //! - [`machine`], [`report`]: the text
 
 mod cycle;
@@ -20,6 +21,7 @@ mod machine;
 mod memory;
 mod options;
 mod parallel;
+mod remains;
 mod report;
 mod runtime;
 mod samples;
@@ -29,9 +31,12 @@ mod subject;
 use std::process::ExitCode;
 
 use tandem_integration::{Containerd, Error, Generation, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
 use options::{Measure, Options};
+use remains::Remains;
 use report::{Report, Row};
+use runtime::Runtime;
 
 /// One thread: the client's own scheduling would otherwise be part of every number.
 #[tokio::main(flavor = "current_thread")]
@@ -47,11 +52,22 @@ async fn main() -> ExitCode {
     // An interrupted run is dropped, and with it its containerd and all that belongs to it.
     let done = tokio::select! {
         done = run(&options) => done,
-        _ = tokio::signal::ctrl_c() => Err(Error::Setup("interrupted".into())),
+        () = interrupted() => Err(Error::Setup("interrupted".into())),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
+    }
+}
+
+/// Waits for a terminal's Ctrl-C or a supervisor's SIGTERM; for ever, where the kernel lets neither be watched.
+async fn interrupted() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -73,9 +89,14 @@ async fn run(options: &Options) -> Result<()> {
     let mut clean = Ok(());
     for &generation in &options.generations {
         let (ctd, report) = measure(options, generation).await?;
+        if report.rows.iter().all(|row| row.failures.is_empty()) {
+            // What is left behind makes the run fail, but the numbers are as good.
+            clean = clean.and(ctd.stop().await);
+        } else {
+            // What a peer's failed task leaves is not ours to judge.
+            ctd.discard();
+        }
         reports.push(report);
-        // What is left behind makes the run fail, but the numbers are as good.
-        clean = clean.and(ctd.stop().await);
     }
     println!("{}", report::text(&machine, options, &reports));
     clean
@@ -89,6 +110,7 @@ async fn measure(options: &Options, generation: Generation) -> Result<(Container
         builder = builder.shim(name, binary);
     }
     let ctd = builder.start().await?;
+    let _remains = options.runtimes.contains(&Runtime::Baseline).then(|| Remains::of(&ctd));
     let version = machine::containerd_version(&ctd).await?;
     eprintln!("containerd {version}");
 
@@ -109,6 +131,9 @@ async fn measure(options: &Options, generation: Generation) -> Result<(Container
             for (row, rate) in rows.iter_mut().zip(rates) {
                 row.rate = Some(rate);
             }
+        }
+        for (row, subject) in rows.iter_mut().zip(&subjects) {
+            row.failures = subject.failures();
         }
     }
     let mut memory = Vec::new();

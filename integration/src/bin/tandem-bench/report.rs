@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     latency::Latency,
     memory::{FEW, MANY, Memory},
-    options::Options,
+    options::{Measure, Options},
     parallel::{TASKS, WORKERS},
     runtime::Runtime,
     samples::Samples,
@@ -32,6 +32,8 @@ pub struct Row {
     pub latency: Option<Latency>,
     /// Tasks per second, if measured.
     pub rate: Option<Samples>,
+    /// Why tasks had to be repeated.
+    pub failures: Vec<String>,
 }
 
 impl Row {
@@ -42,6 +44,7 @@ impl Row {
             workload: subject.workload,
             latency: None,
             rate: None,
+            failures: Vec::new(),
         }
     }
 
@@ -77,7 +80,7 @@ pub fn text(machine: &str, options: &Options, reports: &[Report]) -> String {
     for report in reports {
         lines.push(String::new());
         lines.push(format!("### containerd {}", report.version));
-        for table in [tasks(report), ratios(report), memory(report)] {
+        for table in [tasks(report), failures(report), ratios(report), memory(report)] {
             if !table.is_empty() {
                 lines.push(String::new());
                 lines.extend(table);
@@ -95,20 +98,29 @@ fn legend(options: &Options) -> String {
     );
     // Writing into a string does not fail.
     if options.measures_tasks() {
+        text.push_str(" One run, the runtimes in turn, compiled code cached; container and snapshot exist before.");
+    }
+    if options.measures(Measure::Latency) {
         let _ = write!(
             text,
-            " One run, the runtimes taking turns task by task, compiled code cached: {} rounds one task at a time \
-             (median, p90 in brackets), and {} batches of {TASKS} tasks, {WORKERS} at a time, each from create to \
-             delete (median). Container and snapshot exist before.",
-            options.rounds,
-            options.batches(),
+            " Times: {} tasks one after another; median, p90 in brackets.",
+            options.rounds
         );
     }
-    let _ = write!(
-        text,
-        " Memory: the slope between {FEW} and {MANY} pods, over all processes of theirs, divided by {}.",
-        MANY - FEW,
-    );
+    if options.measures(Measure::Parallel) {
+        let batches = options.batches();
+        let _ = write!(
+            text,
+            " Tasks per second: from create to delete, {batches} batches of {TASKS}; median.",
+        );
+    }
+    if options.measures(Measure::Memory) {
+        let pods = MANY - FEW;
+        let _ = write!(
+            text,
+            " Memory: all processes of {MANY} pods less those of {FEW}, divided by {pods}.",
+        );
+    }
     text
 }
 
@@ -142,6 +154,20 @@ fn tasks(report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Tasks that were repeated: their time is in none of the times, but it is in the tasks per second.
+fn failures(report: &Report) -> Vec<String> {
+    let failed = report.rows.iter().filter_map(|row| Some((row, row.failures.first()?)));
+    let line = |(row, first): (&Row, &String)| {
+        format!(
+            "- {} ({}) failed {} times and was run again; the first time: {first}",
+            row.runtime.name(),
+            row.workload,
+            row.failures.len(),
+        )
+    };
+    failed.map(line).collect()
 }
 
 /// Tandem against each peer, in each form of the image; the form in which the baseline is at its best comes first.
@@ -244,6 +270,7 @@ mod tests {
             workload,
             latency: Some(latency),
             rate: Some(rates),
+            failures: Vec::new(),
         }
     }
 
@@ -278,6 +305,14 @@ mod tests {
             lines[3],
             "| floor | p1 hello, in the rootfs | 1.60x the floor's | 1.60x the floor's | 90 % of the floor's |"
         );
+    }
+
+    #[test]
+    fn what_a_peer_failed_at_is_told() {
+        let mut report = report();
+        report.rows[2].failures = vec!["first".into(), "second".into()];
+        let told = "- baseline (p1 hello, OCI layer) failed 2 times and was run again; the first time: first";
+        assert_eq!(failures(&report), [told]);
     }
 
     #[test]

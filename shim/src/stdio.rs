@@ -163,8 +163,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = fifo(&dir, "out");
         let (streams, _held) = open("", &path, "").unwrap();
-        File::from(streams.stdout).write_all(b"hello").unwrap();
+        let mut stdout = File::from(streams.stdout);
+        stdout.write_all(b"hello").unwrap();
         let mut reader = File::open(&path).unwrap();
+        drop(stdout);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");

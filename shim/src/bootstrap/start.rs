@@ -70,15 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         match unsafe { fork() } {
             Ok(ForkResult::Parent { .. }) => {}
             Ok(ForkResult::Child) => {
-                let daemon = Daemon {
-                    namespace: args.namespace.clone(),
-                    containerd: peer.grpc,
-                    events: peer.ttrpc,
-                    socket,
-                    bundle,
-                    debug: args.debug,
-                    paths,
-                };
+                let daemon = shim(args, peer, socket, bundle, paths);
                 return daemon::run(daemon, listener);
             }
             Err(errno) => return Err(Fault::exhausted(format!("cannot fork the shim: {errno}"))),
@@ -103,7 +95,11 @@ pub fn serve(args: &Args) -> Result<()> {
     let lock = lock(&socket)?;
     let listener = listen(&socket)?;
     drop(lock);
-    let daemon = Daemon {
+    daemon::run(shim(args, peer, socket, bundle, paths), listener)
+}
+
+fn shim(args: &Args, peer: Peer, socket: PathBuf, bundle: PathBuf, paths: Paths) -> Daemon {
+    Daemon {
         namespace: args.namespace.clone(),
         containerd: peer.grpc,
         events: peer.ttrpc,
@@ -111,8 +107,7 @@ pub fn serve(args: &Args) -> Result<()> {
         bundle,
         debug: args.debug,
         paths,
-    };
-    daemon::run(daemon, listener)
+    }
 }
 
 /// Tells the protocol by what came on standard input: containerd >= 2.3 sends [`BootstrapParams`], older ones

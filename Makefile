@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up a fresh Debian 12 or Ubuntu 24.04 machine by themselves; only Rust is presumed.
+# `make demo` and `make test` set up a Debian 12 or Ubuntu 24.04 machine by themselves; only Rust is presumed.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ export TANDEM_GUESTS ?= $(TANDEM_CACHE)/guests
 export TANDEM_CONTAINERD_V2 ?= $(TANDEM_CACHE)/containerd-2/bin
 
 # The shim runs on any distribution and maps into guests: static, so that nothing is loaded at its start, and at a fixed
-# address, so that no page of it is made private by relocations (1 MiB a pod).
+# address, so that no page of it is made private by relocations (docs/architecture.md has the numbers).
 STATIC = -C target-feature=+crt-static -C relocation-model=static
 CARGO = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable=libdir libseccomp) cargo
 BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin containerd-shim-tandem-v1 -- $(STATIC)

@@ -2,19 +2,24 @@
 //!
 //! A move takes a lock for writing that every fork on the node takes for reading (`cgroup_threadgroup_rwsem`). The
 //! first writer after a while waits for a whole RCU grace period, some milliseconds, to switch the lock to its slow
-//! mode; those who come soon after do not (kernel `kernel/rcu/sync.c`). A container is moved once for each cgroup v1
-//! hierarchy. So a throw-away process makes a move that changes nothing as soon as containerd executes the shim: the
-//! wait then passes while containerd connects, and not while the user waits for the container.
+//! mode; those who come soon after do not (kernel `kernel/rcu/sync.c`). On cgroup v1 there is a way around it (see the
+//! workspace's libcgroups). On v2 there is none, so a throw-away process makes a move that changes nothing as soon as
+//! containerd executes the shim: the wait then passes while containerd connects, and not while the user waits.
 
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{ForkResult, fork, getpid};
 
-use super::mount_of;
+/// Where cgroups are mounted on every distribution.
+const ROOT: &str = "/sys/fs/cgroup";
 
 /// Starts the process and does not wait for it. Must be called while this process is single-threaded. Failure costs
 /// some milliseconds and nothing else, so there is no error.
 pub fn expect_soon() {
+    // The file is in the root of a v2 hierarchy only.
+    if !Path::new(ROOT).join("cgroup.controllers").exists() {
+        return;
+    }
     // SAFETY: the caller is single-threaded.
     if let Ok(ForkResult::Child) = unsafe { fork() } {
         // containerd reads the shim's streams until everybody has closed them.
@@ -22,31 +27,16 @@ pub fn expect_soon() {
             // SAFETY: this process uses no standard stream any more and ends right below.
             unsafe { libc::close(fd) };
         }
-        if let Some(procs) = own_procs_file() {
-            let _ = std::fs::write(procs, getpid().to_string());
-        }
+        let _ = std::fs::read_to_string("/proc/self/cgroup")
+            .map(|own| std::fs::write(procs_file(&own), getpid().to_string()));
         std::process::exit(0);
     }
 }
 
-/// `cgroup.procs` of a cgroup that this process is in.
-fn own_procs_file() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    procs_file(&mounts, &own)
-}
-
-fn procs_file(mounts: &str, own: &str) -> Option<PathBuf> {
-    own.lines().rev().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        let (root, point) = mount_of(mounts, controllers)?;
-        Some(
-            point
-                .join(Path::new(path).strip_prefix(root).ok()?)
-                .join("cgroup.procs"),
-        )
-    })
+/// `cgroup.procs` of the cgroup that `own` (`/proc/self/cgroup` on cgroup v2) names.
+fn procs_file(own: &str) -> PathBuf {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    Path::new(ROOT).join(path.unwrap_or_default()).join("cgroup.procs")
 }
 
 #[cfg(test)]
@@ -55,12 +45,9 @@ mod tests {
 
     #[test]
     fn the_move_goes_to_where_the_process_is_already() {
-        let mounts = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
-        let file = procs_file(mounts, "0::/system.slice/containerd.service").unwrap();
         assert_eq!(
-            file,
+            procs_file("0::/system.slice/containerd.service\n"),
             Path::new("/sys/fs/cgroup/system.slice/containerd.service/cgroup.procs")
         );
-        assert_eq!(procs_file(mounts, "2:cpu:/"), None);
     }
 }

@@ -51,6 +51,7 @@ pub mod task;
 mod cgroup;
 mod cleanup;
 mod config;
+mod control;
 mod daemon;
 mod process;
 

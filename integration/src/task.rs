@@ -173,6 +173,10 @@ impl Task {
         })
     }
 
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Sends a signal to its first process.
     ///
     /// # Errors

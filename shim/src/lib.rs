@@ -15,6 +15,7 @@ pub mod entry;
 pub mod events;
 pub mod fault;
 pub mod logging;
+pub mod memory;
 pub mod options;
 pub mod paths;
 pub mod rootfs;

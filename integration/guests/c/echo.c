@@ -25,6 +25,7 @@ static const char usage[] =
     "  big N            write N bytes to stdout, in lines of 64\n"
     "  cat FILE         copy FILE to stdout\n"
     "  write FILE TEXT  make or replace FILE with TEXT and a newline\n"
+    "  fill FILE MIB    make or replace FILE with that many MiB of zeros\n"
     "  ls DIR           list the names in DIR, in the order the host gives\n"
     "  sleep SECONDS    sleep; fractions are allowed\n"
     "  exit N           exit with code N\n"
@@ -48,6 +49,15 @@ static int write_all(int fd, const char *bytes, size_t length) {
         length -= (size_t)written;
     }
     return 0;
+}
+
+static int fill(const char *path, int mebibytes) {
+    static const char zeros[1 << 20];
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (file < 0) return failed("fill", path);
+    for (int i = 0; i < mebibytes; i++)
+        if (write_all(file, zeros, sizeof zeros) < 0) return failed("fill", path);
+    return close(file) < 0 ? failed("fill", path) : 0;
 }
 
 static int copy_to_stdout(const char *command, const char *object, int from) {
@@ -152,6 +162,8 @@ static int run(int argc, char **argv) {
         if (strcmp(command, "ls") == 0) return list(argv[1]);
         if (strcmp(command, "sleep") == 0) return sleep_for(argv[1]);
         if (strcmp(command, "exit") == 0) exit(atoi(argv[1]));
+    } else if (argc == 3 && strcmp(command, "fill") == 0) {
+        return fill(argv[1], atoi(argv[2]));
     } else if (argc == 3 && strcmp(command, "write") == 0) {
         return write_file(argv[1], argv[2]);
     }

@@ -22,6 +22,8 @@ mod kinds;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod resources;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod task_api;

@@ -5,6 +5,8 @@
 //! from `/proc/<pid>/cgroup`, which is right for the cgroupfs and the systemd driver without knowing either.
 
 pub mod attach;
+pub mod control;
+pub mod oom;
 mod v1;
 mod v2;
 
@@ -93,13 +95,24 @@ impl Cgroups {
 
     /// Sends `signal` to every process in the cgroups.
     pub fn kill(&self, signal: Signal) {
+        if signal == Signal::SIGKILL {
+            self.thaw();
+        }
         for pid in self.pids() {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
+    /// Lets processes that are frozen go on. On cgroup v1 not even SIGKILL ends them where they are.
+    pub fn thaw(&self) {
+        if let Some(freezer) = self.controller("freezer") {
+            let _ = std::fs::write(freezer.join("freezer.state"), "THAWED");
+        }
+    }
+
     /// Removes the cgroups and those the container made below them, killing what is left inside.
     pub fn remove(&self) -> Result<()> {
+        self.thaw();
         for dir in &self.dirs {
             remove_tree(&dir.path).map_err(|error| {
                 Fault::internal(format!(

@@ -5,9 +5,12 @@ use std::time::SystemTime;
 
 use containerd_shim_protos::types::task::Status as TaskStatus;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
+use crate::cgroup::control::Control;
+use crate::memory::MemoryCell;
 use crate::stdio::Held;
 
 /// How a process ended.
@@ -94,6 +97,14 @@ pub struct Container {
     pub cgroups: Cgroups,
     /// Whether systemd made them.
     pub systemd_cgroup: bool,
+    /// Whether its processes are frozen.
+    pub paused: bool,
+    /// The memory limit that its guest is told; Linux containers have none.
+    pub memory: Option<MemoryCell>,
+    /// Processes killed for want of memory that have been reported.
+    pub oom_kills: u64,
+    /// The task that waits for the next one.
+    pub memory_watch: Option<AbortHandle>,
     status: watch::Sender<Status>,
 }
 
@@ -106,7 +117,20 @@ impl Container {
             held,
             cgroups: Cgroups::default(),
             systemd_cgroup,
+            paused: false,
+            memory: None,
+            oom_kills: 0,
+            memory_watch: None,
             status: watch::Sender::new(Status::Creating),
+        }
+    }
+
+    /// To change its cgroups.
+    pub fn control(&self, id: &str) -> Control {
+        Control {
+            id: id.to_owned(),
+            path: self.bundle.cgroup_path(id),
+            systemd: self.systemd_cgroup,
         }
     }
 

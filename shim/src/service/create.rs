@@ -1,7 +1,7 @@
 //! The Create call: from a bundle to a confined process that waits for Start.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
@@ -15,6 +15,7 @@ use crate::cleanup::Remains;
 use crate::cli::check_name;
 use crate::entry::{self, Entry};
 use crate::fault::{Fault, Kind, Result};
+use crate::memory::MemoryCell;
 use crate::options::Options;
 use crate::rootfs;
 use crate::stdio::{self, Streams};
@@ -73,7 +74,10 @@ impl Service {
         drop(streams);
 
         match created {
-            Ok(()) => Ok(self.pid_of(&id)),
+            Ok(()) => {
+                self.watch_memory(&id);
+                Ok(self.pid_of(&id))
+            }
             Err(fault) => {
                 self.forget_failed(&id, &root).await;
                 Err(fault)
@@ -96,6 +100,8 @@ impl Service {
         let mut fds: Vec<RawFd> = [&streams.stdin, &streams.stdout, &streams.stderr]
             .map(AsRawFd::as_raw_fd)
             .into();
+        let memory = self.memory_cell(create)?;
+        fds.extend(memory.as_ref().map(AsRawFd::as_raw_fd));
         if let Module::File(file) = &module {
             fds.push(file.as_raw_fd());
         }
@@ -112,6 +118,22 @@ impl Service {
             ask(&fds).await?;
         }
         Ok(())
+    }
+
+    /// What tells a guest its memory limit; the container keeps it.
+    fn memory_cell(&self, create: &Create) -> Result<Option<OwnedFd>> {
+        if let Workload::Linux = create.workload {
+            return Ok(None);
+        }
+        let mut state = self.state.lock();
+        let container = state.container_mut(&create.id)?;
+        let linux = container.bundle.spec().linux().as_ref();
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let fault = |error: std::io::Error| Fault::exhausted(format!("cannot make the guest's memory limit: {error}"));
+        let cell = MemoryCell::new(resources).map_err(fault)?;
+        let theirs = cell.as_fd().try_clone_to_owned().map_err(fault)?;
+        container.memory = Some(cell);
+        Ok(Some(theirs))
     }
 
     /// Takes the id, so that a second Create of it fails, whoever comes first.

@@ -90,6 +90,10 @@ impl Service {
         if all && let Ok(signal) = Signal::try_from(signal) {
             cgroups.kill(signal);
         }
+        if signal == Signal::SIGKILL as i32 && self.state.lock().container(id)?.paused {
+            cgroups.thaw();
+            self.set_paused(id, false)?;
+        }
         let killed = self.zygote.ask(None, |op| Request::Kill { op, pid, signal }, &[]).await;
         match killed {
             // "All" may have ended it already.
@@ -167,7 +171,7 @@ fn release(dir: &Path) -> std::io::Result<()> {
     UnixStream::connect(path)?.write_all(b"start container")
 }
 
-fn not_in(id: &str, needed: &str, status: Status) -> Fault {
+pub(super) fn not_in(id: &str, needed: &str, status: Status) -> Fault {
     let is = match status {
         Status::Creating => "being created",
         Status::Created { .. } => "created but not started",

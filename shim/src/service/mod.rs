@@ -4,6 +4,7 @@
 mod container;
 mod create;
 mod lifecycle;
+mod resources;
 mod state;
 mod zygote_link;
 
@@ -15,7 +16,7 @@ use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc::{self, asynchronous::TtrpcContext};
-use containerd_shim_protos::types::task::ProcessInfo;
+use containerd_shim_protos::types::task::{ProcessInfo, Status as TaskStatus};
 use tandem_image::Resolver;
 use tokio::sync::Notify;
 
@@ -88,11 +89,12 @@ impl Service {
         let state = self.state.lock();
         let container = state.container(id)?;
         let status = container.status();
+        let paused = container.paused && matches!(status, Status::Running { .. });
         let mut response = api::StateResponse {
             id: id.to_owned(),
             bundle: container.bundle.path().display().to_string(),
             pid: status.pid().map_or(0, i32::unsigned_abs),
-            status: status.as_task().into(),
+            status: if paused { TaskStatus::PAUSED } else { status.as_task() }.into(),
             stdin: container.names.stdin.clone(),
             stdout: container.names.stdout.clone(),
             stderr: container.names.stderr.clone(),
@@ -264,12 +266,18 @@ impl Task for Service {
         Ok(api::Empty::new())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: api::PauseRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Pause")
+    async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> ttrpc::Result<api::Empty> {
+        let service = self.clone();
+        self.to_its_end(async move { service.pause_container(&request.id).await })
+            .await?;
+        Ok(api::Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: api::ResumeRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Resume")
+    async fn resume(&self, _: &TtrpcContext, request: api::ResumeRequest) -> ttrpc::Result<api::Empty> {
+        let service = self.clone();
+        self.to_its_end(async move { service.resume_container(&request.id).await })
+            .await?;
+        Ok(api::Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: api::CheckpointTaskRequest) -> ttrpc::Result<api::Empty> {
@@ -284,7 +292,10 @@ impl Task for Service {
         unimplemented("ResizePty")
     }
 
-    async fn update(&self, _: &TtrpcContext, _: api::UpdateTaskRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Update")
+    async fn update(&self, _: &TtrpcContext, request: api::UpdateTaskRequest) -> ttrpc::Result<api::Empty> {
+        let service = self.clone();
+        self.to_its_end(async move { service.update_container(&request.id, request.resources.as_ref()).await })
+            .await?;
+        Ok(api::Empty::new())
     }
 }

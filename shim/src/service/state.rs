@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use containerd_shim_protos::events::task::{TaskCreate, TaskExit, TaskIO};
+use containerd_shim_protos::events::task::{TaskCreate, TaskExit, TaskIO, TaskOOM};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
 use tokio::sync::oneshot;
@@ -137,7 +137,7 @@ impl State {
 
     fn exited(&self, inner: &mut Inner, pid: i32, exit: Exit) {
         let alive = |status: Status| matches!(status, Status::Created { pid: its } | Status::Running { pid: its } if its == pid);
-        let Some((id, container)) = inner.containers.iter().find(|(_, c)| alive(c.status())) else {
+        let Some((id, container)) = inner.containers.iter_mut().find(|(_, c)| alive(c.status())) else {
             if inner.unclaimed.len() == MAX_UNCLAIMED {
                 inner.unclaimed.pop_front();
             }
@@ -148,6 +148,8 @@ impl State {
             // The kernel ends a PID namespace with its first process; where there is none, we do.
             container.cgroups.kill(nix::sys::signal::Signal::SIGKILL);
         }
+        // Before the exit: containerd takes the reason of an end from what it knows when the end comes.
+        self.publish_new_oom(id, container);
         self.events.publish(
             topics::TASK_EXIT_EVENT_TOPIC,
             &TaskExit {
@@ -160,6 +162,30 @@ impl State {
             },
         );
         container.set_status(Status::Stopped { pid, exit });
+    }
+}
+
+impl State {
+    /// Publishes that the kernel has killed a process of the container for want of memory; whether it has, since the
+    /// last time.
+    pub fn notice_oom(&self, id: &str) -> bool {
+        let mut inner = self.lock();
+        let container = inner.containers.get_mut(id);
+        container.is_some_and(|container| self.publish_new_oom(id, container))
+    }
+
+    fn publish_new_oom(&self, id: &str, container: &mut Container) -> bool {
+        let kills = container.cgroups.oom_kills();
+        let new = kills > container.oom_kills;
+        if new {
+            container.oom_kills = kills;
+            let event = TaskOOM {
+                container_id: id.to_owned(),
+                ..Default::default()
+            };
+            self.events.publish(topics::TASK_OOM_EVENT_TOPIC, &event);
+        }
+        new
     }
 }
 
@@ -189,6 +215,11 @@ impl Inner {
     /// The container, or a fault that names it.
     pub fn container(&self, id: &str) -> Result<&Container> {
         self.containers.get(id).ok_or_else(|| no_such(id))
+    }
+
+    /// The same, to change it.
+    pub fn container_mut(&mut self, id: &str) -> Result<&mut Container> {
+        self.containers.get_mut(id).ok_or_else(|| no_such(id))
     }
 }
 

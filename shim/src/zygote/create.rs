@@ -29,8 +29,14 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
     let builder = match &create.workload {
         Workload::Linux => builder.with_executor(LinuxExecutor::default()),
         Workload::Wasm { name, export, digest } => {
+            let memory = fds
+                .next()
+                .ok_or_else(|| Fault::internal("zygote: a guest came without its memory limit"))?;
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
-                Prepared::Guest(guest) => builder.with_executor(WasmExecutor::new(guest, name, zygote.private_fds())),
+                Prepared::Guest(guest) => {
+                    let executor = WasmExecutor::new(guest, name, crate::memory::budget(memory), zygote.private_fds());
+                    builder.with_executor(executor)
+                }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }),
             }
         }

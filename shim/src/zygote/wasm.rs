@@ -12,7 +12,7 @@ use caps::CapSet;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{Process, Spec};
 use tandem_aot::{CompileError, Digest, Loaded, Source};
-use tandem_engine::{Code, Guest, GuestSpec, Preopen};
+use tandem_engine::{Code, Guest, GuestSpec, MemoryBudget, Preopen};
 
 use super::Zygote;
 use crate::fault::{Fault, Kind, Result, chain};
@@ -119,17 +119,19 @@ pub struct WasmExecutor {
     guest: Rc<RefCell<Option<Guest>>>,
     env: RefCell<Vec<(String, String)>>,
     process_name: String,
+    memory: MemoryBudget,
     private_fds: Vec<RawFd>,
 }
 
 impl WasmExecutor {
     /// An executor for `guest`; `private_fds` are closed in the container's process.
-    pub fn new(guest: Guest, name: &str, private_fds: Vec<RawFd>) -> Self {
+    pub fn new(guest: Guest, name: &str, memory: MemoryBudget, private_fds: Vec<RawFd>) -> Self {
         let file = Path::new(name).file_name().and_then(|name| name.to_str());
         Self {
             guest: Rc::new(RefCell::new(Some(guest))),
             env: RefCell::default(),
             process_name: file.unwrap_or("wasm").to_owned(),
+            memory,
             private_fds,
         }
     }
@@ -149,7 +151,7 @@ impl WasmExecutor {
                 guest_path: "/".into(),
                 read_only: false,
             }],
-            max_memory_bytes: None,
+            memory: self.memory.clone(),
         }
     }
 

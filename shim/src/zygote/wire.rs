@@ -15,8 +15,8 @@ use crate::fault::Fault;
 
 /// Longest message: paths and an error text. A longer text is cut before it is sent.
 const MAX_MESSAGE: usize = 64 * 1024;
-/// Descriptors with one message: three streams and a module.
-const MAX_FDS: usize = 4;
+/// Descriptors with one message: three streams, a memory limit and a module.
+const MAX_FDS: usize = 5;
 
 /// Number of an operation, to find the waiting caller by.
 pub type Op = u64;
@@ -24,8 +24,8 @@ pub type Op = u64;
 /// What the service asks of the zygote.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Create a container; descriptors: stdin, stdout, stderr and, for Wasm, the module, unless its digest may
-    /// do ([`Report::NeedsModule`]).
+    /// Create a container; descriptors: stdin, stdout, stderr and, for Wasm, the memory limit
+    /// ([`crate::memory`]) and the module, unless its digest may do ([`Report::NeedsModule`]).
     Create {
         /// Operation to answer.
         op: Op,

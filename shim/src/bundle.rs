@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::fault::{Fault, Result};
 
@@ -87,6 +87,11 @@ impl Bundle {
         &self.args
     }
 
+    /// The spec's mounts.
+    pub fn mounts(&self) -> &[Mount] {
+        self.spec.mounts().as_deref().unwrap_or_default()
+    }
+
     /// The process section (checked by `parse` to be there).
     pub fn process(&self) -> Option<&Process> {
         self.spec.process().as_ref()
@@ -110,8 +115,7 @@ impl Bundle {
 
     /// Whether one of the spec's mounts covers `path`.
     pub fn is_in_mount(&self, path: &Path) -> bool {
-        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
-        mounts.iter().any(|mount| path.starts_with(mount.destination()))
+        self.mounts().iter().any(|mount| path.starts_with(mount.destination()))
     }
 
     /// Whether the container has a PID namespace of its own, so that the kernel ends all its processes with

@@ -5,6 +5,7 @@
 //! and [`stdio`] (what Create has to find out and set up), [`zygote`] (the fork, the confinement, the guest),
 //! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told).
 
+pub mod adapt;
 pub mod bootstrap;
 pub mod bundle;
 pub mod cgroup;

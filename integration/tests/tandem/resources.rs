@@ -177,4 +177,41 @@ on_both_generations! {
         container.remove().await?;
         ctd.stop().await
     }
+
+    async fn a_container_sees_its_own_cgroups_and_cannot_raise_its_limits(generation: Generation) -> Result<()> {
+        let (ctd, image) = with_busybox(generation).await?;
+        let first = tandem(&ctd, &image).args(["sleep", "1000"]).create().await?;
+        let mut task = first.task().await?;
+        task.start().await?;
+        // In a PID namespace of its own, and in another's, where its pid says nothing to the host.
+        let others = format!("/proc/{}/ns/pid", task.pid());
+        for joined in [None, Some(others.as_str())] {
+            let script = "cd /sys/fs/cgroup; file=$(ls pids/pids.max pids.max 2>/dev/null); \
+                cat $file; echo 9 >$file || echo refused";
+            let builder = tandem(&ctd, &image)
+                .args(["sh", "-c", script])
+                .pids_limit(77)
+                .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
+            let builder = match joined {
+                Some(path) => builder.namespace("pid", path.as_ref()),
+                None => builder,
+            };
+            let output = builder.run_to_end().await?;
+            assert_eq!(output.stdout, "77\nrefused\n", "{}", output.stderr);
+        }
+        task.kill_and_delete().await?;
+        first.remove().await?;
+        ctd.stop().await
+    }
+
+    async fn mounts_of_the_host_may_come_into_a_container(generation: Generation) -> Result<()> {
+        let (ctd, image) = with_busybox(generation).await?;
+        for propagation in ["rslave", "rshared", "rprivate"] {
+            let builder = tandem(&ctd, &image).args(["echo", "up"]);
+            let builder = builder.edit(|spec| spec["linux"]["rootfsPropagation"] = propagation.into());
+            let output = builder.run_to_end().await?;
+            assert_eq!(output.stdout, "up\n", "{propagation}: {}", output.stderr);
+        }
+        ctd.stop().await
+    }
 }

@@ -64,6 +64,15 @@ pub enum CreateCgroupSetupError {
     Cgroup(#[from] Error),
 }
 
+/// On cgroup v1 and hybrid nodes, where each hierarchy is mounted and the directory that `config` names in it; none on
+/// cgroup v2.
+pub fn cgroup_v1_directories(config: CgroupConfig) -> Result<Option<Vec<(PathBuf, PathBuf)>>, CreateCgroupSetupError> {
+    match create_cgroup_manager(config)? {
+        AnyCgroupManager::V1(manager) => Ok(Some(manager.directories())),
+        _ => Ok(None),
+    }
+}
+
 /// The manager for what the node has.
 pub enum AnyCgroupManager {
     /// cgroup v1 and hybrid.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
@@ -10,6 +10,7 @@ use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 use super::Service;
 use super::container::{Container, Status, StreamNames};
 use super::state::Answer;
+use crate::adapt;
 use crate::bundle::Bundle;
 use crate::cleanup::Remains;
 use crate::cli::check_name;
@@ -63,7 +64,7 @@ impl Service {
             let plan = self.plan(&id, &root).await?;
             let create = Create {
                 id: id.clone(),
-                bundle: request.bundle.clone().into(),
+                bundle: self.bundle_for(&id, options.systemd_cgroup)?,
                 state_root: self.paths.containers(&self.namespace),
                 systemd_cgroup: options.systemd_cgroup,
                 workload: plan.workload,
@@ -118,6 +119,10 @@ impl Service {
             ask(&fds).await?;
         }
         Ok(())
+    }
+
+    fn bundle_for(&self, id: &str, systemd_cgroup: bool) -> Result<PathBuf> {
+        adapt::bundle_for(&self.state.lock().container(id)?.bundle, id, systemd_cgroup)
     }
 
     /// What tells a guest its memory limit; the container keeps it.

@@ -38,6 +38,12 @@ impl Manager {
         })
     }
 
+    /// Where each hierarchy is mounted, and the directory in it.
+    pub fn directories(&self) -> Vec<(PathBuf, PathBuf)> {
+        let pair = |one: &Hierarchy| (one.mount_point.clone(), one.dir.clone());
+        self.hierarchies.iter().map(pair).collect()
+    }
+
     fn dir_of(&self, controller: &'static str, file: &str) -> Result<&Path, Error> {
         self.hierarchies
             .iter()

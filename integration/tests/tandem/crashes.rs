@@ -5,18 +5,7 @@ use nix::unistd::Pid;
 use tandem_integration::task::Status;
 use tandem_integration::{Container, EventKind, Result, Task, on_both_generations};
 
-use super::support::{tandem, with_busybox, with_guest};
-
-/// The shim's service and its zygote: the parent of the task's process is the zygote, whose parent is the shim.
-fn shim_of(task: &Task) -> (i32, i32) {
-    let parent = |pid: i32| -> i32 {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let after = stat.rsplit_once(')').unwrap().1;
-        after.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    let zygote = parent(i32::try_from(task.pid()).unwrap());
-    (parent(zygote), zygote)
-}
+use super::support::{shim_of, tandem, with_busybox, with_guest};
 
 async fn after_the_shims_death(container: &Container, task: &Task, events: &tandem_integration::Events) -> Result<()> {
     // containerd notices, runs the `delete` action and publishes the exit.

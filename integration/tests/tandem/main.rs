@@ -20,6 +20,8 @@ mod images;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod placement;
+#[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod resources;

@@ -1,7 +1,7 @@
 //! What the tests share: images of the guests, and one containerd with one of them.
 
 use tandem_integration::image::{Compression, Image, ImageBuilder, Rootfs, busybox, classic};
-use tandem_integration::{ContainerBuilder, Containerd, Generation, Result, TANDEM, guests};
+use tandem_integration::{ContainerBuilder, Containerd, Generation, Result, TANDEM, Task, guests};
 
 /// A containerd with a classic image of a guest, whose entrypoint is the guest.
 pub async fn with_guest(generation: Generation, guest: &str) -> Result<(Containerd, Image)> {
@@ -38,4 +38,15 @@ pub async fn with_busybox(generation: Generation) -> Result<(Containerd, Image)>
 /// A container of our runtime.
 pub fn tandem(ctd: &Containerd, image: &Image) -> ContainerBuilder {
     ctd.container(image).runtime(TANDEM)
+}
+
+/// The shim's service and its zygote: the parent of the task's process is the zygote, whose parent is the shim.
+pub fn shim_of(task: &Task) -> (i32, i32) {
+    let parent = |pid: i32| -> i32 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let after = stat.rsplit_once(')').unwrap().1;
+        after.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let zygote = parent(i32::try_from(task.pid()).unwrap());
+    (parent(zygote), zygote)
 }

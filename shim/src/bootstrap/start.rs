@@ -16,6 +16,7 @@ use nix::fcntl::Flock;
 use nix::unistd::{ForkResult, fork};
 use serde::Deserialize;
 
+use super::placement::Placement;
 use super::read_input;
 use crate::cgroup;
 use crate::cli::Args;
@@ -47,6 +48,7 @@ struct Peer {
     protocol: Protocol,
     grpc: String,
     ttrpc: String,
+    params: Option<BootstrapParams>,
 }
 
 /// Runs the action. In the forked shim this returns when the shim ends.
@@ -60,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     let group = group_of(&bundle)?.unwrap_or_else(|| args.id.clone());
     let paths = Paths::from_env();
     let socket = paths.socket(&peer.grpc, &args.namespace, &group);
+    let placement = Placement::of_parent(&input, peer.params.as_ref());
 
     // One at a time: two containers of a pod may be started at once, and a dying shim removes its socket
     // under the same lock.
@@ -70,6 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
         match unsafe { fork() } {
             Ok(ForkResult::Parent { .. }) => {}
             Ok(ForkResult::Child) => {
+                placement.take()?;
                 let daemon = shim(args, peer, socket, bundle, paths);
                 return daemon::run(daemon, listener);
             }
@@ -143,6 +147,7 @@ fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Pe
         },
         grpc: strip(&grpc.ok_or_else(|| missing("gRPC"))?),
         ttrpc: strip(&ttrpc.ok_or_else(|| missing("ttrpc"))?),
+        params,
     })
 }
 

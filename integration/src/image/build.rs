@@ -146,15 +146,6 @@ pub fn classic<'a>(
 /// # Errors
 /// Where the machine has no busybox.
 pub fn busybox(name: &str) -> Result<Layout> {
-    let image = ImageBuilder::new(name).files(&busybox_files()?, Compression::None)?;
-    Ok(image.cmd(["sh"]).build())
-}
-
-/// The files of [`busybox`], for images that have more than these.
-///
-/// # Errors
-/// Where the machine has no busybox.
-pub fn busybox_files() -> Result<Rootfs> {
     const BUSYBOX: &str = "/bin/busybox";
     let binary = fs::read(BUSYBOX).map_err(Error::system("cannot read", BUSYBOX))?;
     let list = Command::new(BUSYBOX).arg("--list").output();
@@ -162,16 +153,17 @@ pub fn busybox_files() -> Result<Rootfs> {
     let mut files = Rootfs::new().dir("bin", 0o755).file("bin/busybox", 0o755, &binary);
     for command in String::from_utf8_lossy(&list).lines() {
         if command != "busybox" {
-            // As in the registries' busybox image: a mount over one command is none over the others.
-            files = files.hard_link(&format!("bin/{command}"), "bin/busybox");
+            files = files.link(&format!("bin/{command}"), "busybox");
         }
     }
-    Ok(files
+    files = files
         .dir("etc", 0o755)
         .file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\n")
         .file("etc/group", 0o644, b"root:x:0:\n")
         .dir("proc", 0o755)
-        .dir("tmp", 0o1777))
+        .dir("tmp", 0o1777);
+    let image = ImageBuilder::new(name).files(&files, Compression::None)?;
+    Ok(image.cmd(["sh"]).build())
 }
 
 /// A Linux image of one statically linked program, at `/<file name>`.

@@ -4,12 +4,13 @@
 //! - [`options`]: the command line
 //! - [`isolation`]: namespaces of its own, so that nothing of the machine is touched
 //! - [`node`]: containerd, pod network and registry
-//! - [`registry`], [`images`]: where the suite pulls from, and what
+//! - [`registry`], [`images`], [`content`]: where the suite pulls from, what, and what that is made of
 //! - [`suite`]: one run and its report
 //! - [`table`]: both runs side by side
 //! - [`child`]: programs that do not outlive this one
 
 mod child;
+mod content;
 mod images;
 mod isolation;
 mod node;

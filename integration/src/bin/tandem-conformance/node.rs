@@ -7,8 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use tandem_integration::{Containerd, Cri, Error, Generation, Result, cgroup};
-use tempfile::TempDir;
+use tandem_integration::{Containerd, Cri, Generation, Result, cgroup};
 
 use crate::{child, images, isolation, registry::Registry, suite::Suite};
 
@@ -26,7 +25,7 @@ const CRI: &str = "k8s.io";
 pub struct Node {
     /// Its containerd.
     pub containerd: Containerd,
-    dir: TempDir,
+    dir: PathBuf,
     /// Cgroups of CRI's that were there before.
     cgroups: BTreeSet<PathBuf>,
     had_cgroup: bool,
@@ -41,19 +40,20 @@ impl Node {
     pub async fn start(suite: &Suite) -> Result<Self> {
         let cgroups = cgroups();
         let had_cgroup = cgroup::exists(CRI);
-        let dir = tempfile::Builder::new().prefix("tandem-conformance-").tempdir();
-        let dir = dir.map_err(|cause| Error::Setup(format!("no temporary directory: {cause}")))?;
-        let programs = suite.programs()?;
+        // A memory file system of one's own: what is mounted and left in it, for instance by specs that fail, ends with
+        // the process.
+        let dir = PathBuf::from(isolation::SHADOWED[0]).join("conformance");
+        let content = suite.content()?;
 
-        let registry = Registry::start(&dir.path().join("registry")).await?;
-        for image in images::all(&programs)? {
+        let registry = Registry::start(&dir.join("registry")).await?;
+        for image in images::all(&content)? {
             registry.push(&image).await?;
         }
-        let hosts = dir.path().join("hosts");
+        let hosts = dir.join("hosts");
         child::write(&hosts.join("_default/hosts.toml"), &Registry::hosts())?;
-        let networks = dir.path().join("networks");
-        child::write(&networks.join("10-pods.conflist"), &network(&dir.path().join("ipam")))?;
-        child::write(&dir.path().join("tmp/readme"), "Temporary files of the suite\n")?;
+        let networks = dir.join("networks");
+        child::write(&networks.join("10-pods.conflist"), &network(&dir.join("ipam")))?;
+        child::write(&dir.join("tmp/readme"), "Temporary files of the suite\n")?;
 
         let cri = Cri {
             sandbox_image: images::SANDBOX.into(),
@@ -65,7 +65,7 @@ impl Node {
             .cri(cri)
             .registries(hosts);
         let containerd = containerd.start().await?;
-        containerd.import(&images::sandbox(&programs)?).await?;
+        containerd.import(&images::sandbox(&content)?).await?;
         Ok(Self {
             containerd,
             dir,
@@ -77,7 +77,7 @@ impl Node {
 
     /// Where the suite may leave temporary files.
     pub fn temporary(&self) -> PathBuf {
-        self.dir.path().join("tmp")
+        self.dir.join("tmp")
     }
 
     /// What is left of containers outside of what the harness looks at: cgroups, addresses, files of runc's and of
@@ -86,7 +86,7 @@ impl Node {
         let new = cgroups().into_iter().filter(|group| !self.cgroups.contains(group));
         let mut remains: Vec<String> = new.map(|group| format!("cgroup {}", group.display())).collect();
         let [run, var] = isolation::SHADOWED.map(Path::new);
-        let addresses = self.dir.path().join("ipam").join(NETWORK);
+        let addresses = self.dir.join("ipam").join(NETWORK);
         for dir in [run.join("containerd"), var.join("cni/results"), addresses] {
             files(&dir, &mut remains);
         }

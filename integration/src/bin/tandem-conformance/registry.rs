@@ -1,7 +1,6 @@
 //! A registry on loopback, which stands in for all the registries that the suite names.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
 };
@@ -35,7 +34,6 @@ impl Registry {
     /// # Errors
     /// Where the program is missing or does not listen.
     pub async fn start(dir: &Path) -> Result<Self> {
-        fs::create_dir(dir).map_err(|cause| Error::Setup(format!("cannot make {}: {cause}", dir.display())))?;
         let config = dir.join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tandem_integration::{Error, Result, generation::cache_dir};
 
-use crate::{child, node::Node};
+use crate::{child, content::Content, node::Node};
 
 /// How a spec ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Suite {
     pub fn find() -> Result<Self> {
         let dir = env::var_os("TANDEM_CONFORMANCE").map(PathBuf::from);
         let dir = dir.unwrap_or_else(|| cache_dir().join("conformance/bin"));
-        for file in ["critest.test", "ginkgo", "programs"] {
+        for file in ["critest.test", "ginkgo"] {
             let file = dir.join(file);
             if !file.is_file() {
                 return Err(Error::Setup(format!(
@@ -73,13 +73,12 @@ impl Suite {
         Ok(Self { dir })
     }
 
-    /// The binary of the test images' programs.
+    /// What its images are made of.
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn programs(&self) -> Result<Vec<u8>> {
-        let file = self.dir.join("programs");
-        fs::read(&file).map_err(|cause| Error::Setup(format!("cannot read {}: {cause}", file.display())))
+    pub fn content(&self) -> Result<Content> {
+        Content::read(&self.dir)
     }
 
     /// Runs the suite.

@@ -19,7 +19,7 @@ mod registry;
 mod suite;
 mod table;
 
-use std::{fs, process::ExitCode, time::Instant};
+use std::{fs, path::Path, process::ExitCode, time::Instant};
 
 use tandem_integration::{Error, Leftovers, Result, generation::tandem_shim};
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,6 +86,7 @@ async fn run(options: &Options) -> Result<ExitCode> {
         )));
     }
     let suite = Suite::find()?;
+    // Programs run in it, so that its name must not depend on where this one was started.
     let reports = std::path::absolute(&options.reports).unwrap_or(options.reports.clone());
     fs::create_dir_all(&reports)
         .map_err(|cause| Error::Setup(format!("cannot make {}: {cause}", reports.display())))?;
@@ -107,34 +108,18 @@ async fn run(options: &Options) -> Result<ExitCode> {
         passes.push(outcomes);
         left.extend(remains);
     }
+    // A log that cannot be copied must not cost the result.
     let _ = fs::copy(node.containerd.home().log(), reports.join("containerd.log"));
     node.stop();
-    let [runc, tandem] = passes.as_slice() else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let table = table::markdown(runc, tandem);
-    child::write(&reports.join("table.md"), &table)?;
-    if let Some(document) = &options.document {
-        let text = fs::read_to_string(document)
-            .ok()
-            .and_then(|text| table::replaced(&text, &table));
-        let name = document.display();
-        let text = text.ok_or_else(|| Error::Setup(format!("{name} has no place for the table of results")))?;
-        child::write(document, &text)?;
-    }
-    let worse = table::worse(runc, tandem);
-    for (name, why) in &worse {
-        eprintln!("passes with runc only: {name}\n    {}", why.replace('\n', "\n    "));
-    }
     for thing in &left {
         eprintln!("left behind: {thing}");
     }
-    eprintln!(
-        "{} specs pass with runc only; reports are in {}",
-        worse.len(),
-        reports.display()
-    );
-    Ok(if worse.is_empty() && left.is_empty() {
+    let as_good = match passes.as_slice() {
+        [runc, tandem] => report(options, &reports, runc, tandem)?,
+        _ => true,
+    };
+    eprintln!("reports and logs: {}", reports.display());
+    Ok(if as_good && left.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -165,4 +150,27 @@ async fn pass(suite: &Suite, node: &Node, run: &Run<'_>) -> Result<(Outcomes, Ve
             .map(|thing| format!("{thing} (by {handler})"))
             .collect(),
     ))
+}
+
+/// Tells how the runs compare; answers whether Tandem's is as good as runc's.
+fn report(options: &Options, reports: &Path, runc: &Outcomes, tandem: &Outcomes) -> Result<bool> {
+    let table = table::markdown(runc, tandem);
+    child::write(&reports.join("table.md"), &table)?;
+    if let Some(document) = &options.document {
+        let name = document.display();
+        let old = fs::read_to_string(document).map_err(|cause| Error::Setup(format!("cannot read {name}: {cause}")))?;
+        let new = table::replaced(&old, &table)
+            .ok_or_else(|| Error::Setup(format!("{name} has no place for the table of results")))?;
+        if options.update {
+            child::write(document, &new)?;
+        } else if new != old {
+            eprintln!("{name} states other results: `make conformance UPDATE=1` writes these into it");
+        }
+    }
+    let worse = table::worse(runc, tandem);
+    for (name, why) in &worse {
+        eprintln!("passes with runc only: {name}\n    {}", why.replace('\n', "\n    "));
+    }
+    eprintln!("specs that pass with runc only: {}", worse.len());
+    Ok(worse.is_empty())
 }

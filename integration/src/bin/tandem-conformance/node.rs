@@ -25,10 +25,9 @@ const CRI: &str = "k8s.io";
 pub struct Node {
     /// Its containerd.
     pub containerd: Containerd,
+    // Dropped in this order: a cgroup can be removed when containerd and its containers are gone.
+    cgroups: Cgroups,
     dir: PathBuf,
-    /// Cgroups of CRI's that were there before.
-    cgroups: BTreeSet<PathBuf>,
-    had_cgroup: bool,
     _registry: Registry,
 }
 
@@ -38,8 +37,7 @@ impl Node {
     /// # Errors
     /// Where a program is missing or does not come up, or an image cannot be built.
     pub async fn start(suite: &Suite) -> Result<Self> {
-        let cgroups = cgroups();
-        let had_cgroup = cgroup::exists(CRI);
+        let cgroups = Cgroups::before();
         // A memory file system of one's own: what is mounted and left in it, for instance by specs that fail, ends with
         // the process.
         let dir = PathBuf::from(isolation::SHADOWED[0]).join("conformance");
@@ -68,9 +66,8 @@ impl Node {
         containerd.import(&images::sandbox(&content)?).await?;
         Ok(Self {
             containerd,
-            dir,
             cgroups,
-            had_cgroup,
+            dir,
             _registry: registry,
         })
     }
@@ -83,7 +80,7 @@ impl Node {
     /// What is left of containers outside of what the harness looks at: cgroups, addresses, files of runc's and of
     /// the network plugins'.
     pub fn remains(&self) -> Vec<String> {
-        let new = cgroups().into_iter().filter(|group| !self.cgroups.contains(group));
+        let new = self.cgroups.since().into_iter();
         let mut remains: Vec<String> = new.map(|group| format!("cgroup {}", group.display())).collect();
         let [run, var] = isolation::SHADOWED.map(Path::new);
         let addresses = self.dir.join("ipam").join(NETWORK);
@@ -98,14 +95,36 @@ impl Node {
     /// Ends everything.
     pub fn stop(self) {
         self.containerd.discard();
-        if !self.had_cgroup {
-            cgroup::remove(CRI);
-        }
     }
 }
 
-fn cgroups() -> BTreeSet<PathBuf> {
-    cgroup::below(CRI).into_iter().collect()
+/// The cgroups of CRI's containers, which are beside those of any other containerd on the machine.
+#[derive(Debug)]
+struct Cgroups {
+    before: BTreeSet<PathBuf>,
+    had_parent: bool,
+}
+
+impl Cgroups {
+    fn before() -> Self {
+        Self {
+            before: cgroup::below(CRI).into_iter().collect(),
+            had_parent: cgroup::exists(CRI),
+        }
+    }
+
+    fn since(&self) -> Vec<PathBuf> {
+        let now = cgroup::below(CRI).into_iter();
+        now.filter(|group| !self.before.contains(group)).collect()
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        if !self.had_parent {
+            cgroup::remove(CRI);
+        }
+    }
 }
 
 /// A bridge with addresses of its own, and ports of the host that lead to pods.

@@ -11,7 +11,8 @@ with the former only. Needs root.
 
 tandem-conformance [OPTION]...
   --reports DIR     where reports, output and the table go
-  --document FILE   a document whose table of results is to be replaced by this run's
+  --document FILE   the document that states the results; a difference is reported
+  --update          write the results into the document
   --parallel N      specs at a time, 4 by default
   --focus REGEX     only specs whose name matches
   --only HANDLER    only this runtime (runc, tandem); nothing is compared then";
@@ -21,8 +22,10 @@ tandem-conformance [OPTION]...
 pub struct Options {
     /// Where reports go.
     pub reports: PathBuf,
-    /// The document to update.
+    /// The document that states the results.
     pub document: Option<PathBuf>,
+    /// Write them into it.
+    pub update: bool,
     /// Specs at a time. Most of them wait for states that are polled every four seconds.
     pub parallel: usize,
     /// Only specs whose name matches.
@@ -40,6 +43,7 @@ impl Options {
         let mut options = Self {
             reports: "target/conformance".into(),
             document: None,
+            update: false,
             parallel: 4,
             focus: None,
             only: None,
@@ -48,6 +52,10 @@ impl Options {
         while let Some(option) = args.next() {
             if option == "--help" || option == "-h" {
                 return Ok(None);
+            }
+            if option == "--update" {
+                options.update = true;
+                continue;
             }
             let known = ["--reports", "--document", "--parallel", "--focus", "--only"];
             if !known.contains(&option.as_str()) {
@@ -88,8 +96,9 @@ mod tests {
 
     #[test]
     fn options_are_read_and_unknown_ones_refused() {
-        let options = parse("--parallel 2 --only tandem").unwrap().unwrap();
+        let options = parse("--parallel 2 --update --only tandem").unwrap().unwrap();
         assert_eq!((options.parallel, options.only.as_deref()), (2, Some("tandem")));
+        assert!(options.update);
         assert!(parse("--help").unwrap().is_none());
         for wrong in ["--parallel 0", "--only crun", "--focus", "--fast"] {
             assert!(parse(wrong).is_err(), "{wrong}");

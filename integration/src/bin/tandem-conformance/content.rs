@@ -121,3 +121,25 @@ fn unreadable(path: &Path, cause: &std::io::Error) -> Error {
         path.display()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_of_files_becomes_the_same_layer_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("lib/deep")).unwrap();
+        for file in ["lib/deep/b", "lib/a", "c"] {
+            fs::write(dir.path().join(file), file).unwrap();
+        }
+        let expected = Rootfs::new()
+            .file("c", 0o755, b"c")
+            .dir("lib", 0o755)
+            .file("lib/a", 0o755, b"lib/a")
+            .dir("lib/deep", 0o755)
+            .file("lib/deep/b", 0o755, b"lib/deep/b");
+        let made = tree(Rootfs::new(), dir.path(), "").unwrap();
+        assert_eq!(made.tar().unwrap(), expected.tar().unwrap());
+    }
+}

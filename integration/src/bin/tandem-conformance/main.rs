@@ -110,7 +110,7 @@ async fn run(options: &Options) -> Result<ExitCode> {
     }
     // A log that cannot be copied must not cost the result.
     let _ = fs::copy(node.containerd.home().log(), reports.join("containerd.log"));
-    node.stop();
+    node.stop().await;
     for thing in &left {
         eprintln!("left behind: {thing}");
     }
@@ -138,11 +138,13 @@ async fn pass(suite: &Suite, node: &Node, run: &Run<'_>) -> Result<(Outcomes, Ve
     let [passed, failed, skipped] = [Outcome::Passed, Outcome::Failed, Outcome::Skipped].map(count);
     let seconds = since.elapsed().as_secs();
     eprintln!("  {handler}: {passed} passed, {failed} failed, {skipped} skipped, in {seconds} s");
-    let mut left = match before.assert_clean().await {
+    let removed = suite.remove_pods(node).await;
+    let mut left: Vec<String> = match before.assert_clean().await {
         Ok(()) => Vec::new(),
         Err(Error::Leftovers(left)) => left.iter().map(ToString::to_string).collect(),
         Err(error) => return Err(error),
     };
+    left.extend(removed.err().map(|error| error.to_string()));
     left.extend(node.remains().into_iter().filter(|thing| !remained.contains(thing)));
     Ok((
         outcomes,

@@ -28,7 +28,7 @@ pub struct Node {
     // Dropped in this order: a cgroup can be removed when containerd and its containers are gone.
     cgroups: Cgroups,
     dir: PathBuf,
-    _registry: Registry,
+    registry: Registry,
 }
 
 impl Node {
@@ -68,7 +68,7 @@ impl Node {
             containerd,
             cgroups,
             dir,
-            _registry: registry,
+            registry,
         })
     }
 
@@ -93,8 +93,9 @@ impl Node {
     }
 
     /// Ends everything.
-    pub fn stop(self) {
+    pub async fn stop(self) {
         self.containerd.discard();
+        self.registry.stop().await;
     }
 }
 

@@ -25,7 +25,7 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// A running registry, which ends with this value.
 #[derive(Debug)]
 pub struct Registry {
-    _process: Child,
+    process: Child,
 }
 
 impl Registry {
@@ -44,10 +44,16 @@ impl Registry {
         let mut command = child::command(PROGRAM);
         command.arg("serve").arg(&config);
         let process = child::spawn(command, &dir.join("log"))?;
-        let registry = Self { _process: process };
+        let registry = Self { process };
         let listens = || std::net::TcpStream::connect(ADDRESS).ok();
         deadline::until("a listening registry", deadline::BOOT, listens).await?;
         Ok(registry)
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        // It keeps nothing that is worth a shutdown in order.
+        let _ = self.process.kill().await;
     }
 
     /// The text of containerd's `hosts.toml`: what the registry of any name is reached by.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tandem_integration::{Error, Result, generation::cache_dir};
+use tandem_integration::{Error, Result, deadline, generation::cache_dir};
 
 use crate::{child, content::Content, node::Node};
 
@@ -61,7 +61,7 @@ impl Suite {
     pub fn find() -> Result<Self> {
         let dir = env::var_os("TANDEM_CONFORMANCE").map(PathBuf::from);
         let dir = dir.unwrap_or_else(|| cache_dir().join("conformance/bin"));
-        for file in ["critest.test", "ginkgo"] {
+        for file in ["critest.test", "crictl", "ginkgo"] {
             let file = dir.join(file);
             if !file.is_file() {
                 return Err(Error::Setup(format!(
@@ -87,7 +87,7 @@ impl Suite {
     /// Where it does not run to its end. Specs that fail are no error.
     pub async fn run(&self, node: &Node, run: &Run<'_>) -> Result<Outcomes> {
         let report = format!("{}.json", run.handler);
-        let socket = format!("unix://{}", node.containerd.home().socket().display());
+        let socket = socket(node);
         let mut command = child::command(self.dir.join("ginkgo"));
         command.env("TMPDIR", node.temporary()).current_dir(run.reports);
         command.arg("run").arg(format!("--nodes={}", run.parallel));
@@ -117,6 +117,28 @@ impl Suite {
             Error::Setup(format!("the suite did not report what it did ({status}): see {log}"))
         })
     }
+
+    /// Removes the pods that are still there: some specs forget theirs when they fail.
+    ///
+    /// # Errors
+    /// Where a pod cannot be removed.
+    pub async fn remove_pods(&self, node: &Node) -> Result<()> {
+        let mut command = child::command(self.dir.join("crictl"));
+        command.arg("--runtime-endpoint").arg(socket(node));
+        command.args(["--timeout=60s", "rmp", "--all", "--force"]);
+        let output = deadline::within("the removal of all pods", deadline::EXIT, command.output()).await?;
+        let output = output.map_err(|cause| Error::Setup(format!("cannot start {command:?}: {cause}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        Err(Error::Setup(format!("pods cannot be removed: {why}")))
+    }
+}
+
+/// containerd's address, as the suite and its client take it.
+fn socket(node: &Node) -> String {
+    format!("unix://{}", node.containerd.home().socket().display())
 }
 
 /// The specs of ginkgo's JSON report; `None` where there are none, as after a failure before the first.

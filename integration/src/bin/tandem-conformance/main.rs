@@ -1,5 +1,5 @@
 //! `tandem-conformance`: Kubernetes' own CRI conformance suite, once with runc and once with Tandem as the runtime of
-//! the pods, on one private containerd 2.x. A spec that passes with runc and not with Tandem makes the run fail.
+//! the pods, on one private containerd 2.x. A spec that ends worse with Tandem makes the run fail.
 //!
 //! - [`options`]: the command line
 //! - [`isolation`]: namespaces of its own, so that nothing of the machine is touched
@@ -171,8 +171,8 @@ fn report(options: &Options, reports: &Path, runc: &Outcomes, tandem: &Outcomes)
     }
     let worse = table::worse(runc, tandem);
     for (name, why) in &worse {
-        eprintln!("passes with runc only: {name}\n    {}", why.replace('\n', "\n    "));
+        eprintln!("worse than with runc: {name}\n    {}", why.replace('\n', "\n    "));
     }
-    eprintln!("specs that pass with runc only: {}", worse.len());
+    eprintln!("specs that end worse than with runc: {}", worse.len());
     Ok(worse.is_empty())
 }

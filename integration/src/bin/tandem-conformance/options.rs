@@ -6,8 +6,8 @@ use tandem_integration::{Error, Result};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-Runs Kubernetes' CRI conformance suite with runc and with Tandem as the pods' runtime, and fails where a spec passes
-with the former only. Needs root.
+Runs Kubernetes' CRI conformance suite with runc and with Tandem as the pods' runtime, and fails where a spec ends
+worse with the latter. Needs root.
 
 tandem-conformance [OPTION]...
   --reports DIR     where reports, output and the table go

@@ -7,19 +7,24 @@ use crate::suite::{Ended, Outcome, Outcomes};
 /// Between these lines a document has the table.
 const MARKS: [&str; 2] = ["<!-- results -->", "<!-- end of results -->"];
 
-/// Specs that pass with `peer` and not with `ours`, with what `ours` did: absence is a failure too.
+/// Specs that end worse than the peer's, with what they did. What the peer passes must pass, not be skipped or missing;
+/// what it skips may be skipped too, but not fail: whoever announces a feature must have it.
 pub fn worse<'a>(peer: &'a Outcomes, ours: &'a Outcomes) -> Vec<(&'a str, String)> {
-    let passed = peer.iter().filter(|(_, ended)| ended.outcome == Outcome::Passed);
-    passed
-        .filter_map(|(name, _)| match ours.get(name) {
-            Some(Ended {
-                outcome: Outcome::Passed,
-                ..
-            }) => None,
-            Some(Ended { outcome, message }) => Some((name.as_str(), format!("{}: {message}", word(*outcome)))),
-            None => Some((name.as_str(), "did not run".to_owned())),
-        })
-        .collect()
+    let missing = peer
+        .iter()
+        .filter(|(name, ended)| ended.outcome == Outcome::Passed && !ours.contains_key(*name));
+    let missing = missing.map(|(name, _)| (name.as_str(), "did not run".to_owned()));
+    let ended = ours.iter().filter(|(name, ended)| {
+        let peer = peer.get(*name).map_or(Outcome::Skipped, |ended| ended.outcome);
+        match ended.outcome {
+            Outcome::Passed => false,
+            Outcome::Skipped => peer == Outcome::Passed,
+            Outcome::Failed => peer != Outcome::Failed,
+        }
+    });
+    let ended =
+        ended.map(|(name, Ended { outcome, message })| (name.as_str(), format!("{}: {message}", word(*outcome))));
+    missing.chain(ended).collect()
 }
 
 /// The results as Markdown: counts, then a row for each spec, by name.
@@ -79,18 +84,24 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_that_only_the_peer_passes_is_worse_however_it_did_not_pass() {
+    fn a_spec_ends_worse_where_the_peers_passes_or_where_only_ours_fails() {
         use Outcome::{Failed, Passed, Skipped};
-        let peer = outcomes(&[
-            ("a", Passed),
-            ("b", Passed),
-            ("c", Passed),
-            ("d", Failed),
-            ("e", Passed),
-        ]);
-        let ours = outcomes(&[("a", Passed), ("b", Failed), ("c", Skipped), ("d", Failed)]);
+        let pairs = [
+            ("pp", Passed, Passed),
+            ("pf", Passed, Failed),
+            ("ps", Passed, Skipped),
+            ("ff", Failed, Failed),
+            ("fs", Failed, Skipped),
+            ("ss", Skipped, Skipped),
+            ("sf", Skipped, Failed),
+            ("sp", Skipped, Passed),
+        ];
+        let mut peer = outcomes(&pairs.map(|(name, peer, _)| (name, peer)));
+        let mut ours = outcomes(&pairs.map(|(name, _, ours)| (name, ours)));
+        peer.extend(outcomes(&[("only peer's", Passed)]));
+        ours.extend(outcomes(&[("only ours", Failed)]));
         let worse: Vec<&str> = worse(&peer, &ours).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(worse, ["b", "c", "e"]);
+        assert_eq!(worse, ["only peer's", "only ours", "pf", "ps", "sf"]);
     }
 
     #[test]

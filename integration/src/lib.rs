@@ -30,6 +30,7 @@
 //! | `TANDEM_KEEP` | if set, a failed test's directory is kept | |
 
 pub mod builder;
+pub mod cgroup;
 pub mod container;
 pub mod deadline;
 pub mod error;
@@ -48,7 +49,6 @@ pub mod stats;
 pub mod stdio;
 pub mod task;
 
-mod cgroup;
 mod cleanup;
 mod config;
 mod control;

@@ -32,6 +32,7 @@ pub struct ContainerdBuilder {
     level: &'static str,
     cache: Option<PathBuf>,
     cri: Option<Cri>,
+    registries: Option<PathBuf>,
     shims: BTreeMap<String, PathBuf>,
     environment: BTreeMap<OsString, OsString>,
 }
@@ -45,6 +46,7 @@ impl ContainerdBuilder {
             level: "info",
             cache: None,
             cri: None,
+            registries: None,
             shims: BTreeMap::new(),
             environment: BTreeMap::new(),
         }
@@ -77,6 +79,13 @@ impl ContainerdBuilder {
     /// Turns the CRI service on.
     pub fn cri(mut self, cri: Cri) -> Self {
         self.cri = Some(cri);
+        self
+    }
+
+    /// Where the CRI service looks up how to reach registries: a directory of `hosts.toml` files, as containerd's
+    /// `config_path` names it.
+    pub fn registries(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.registries = Some(dir.into());
         self
     }
 
@@ -136,7 +145,8 @@ impl ContainerdBuilder {
             fs::create_dir(&dir).map_err(Error::system("cannot make", &dir))?;
         }
         let config = home.dir.join("config.toml");
-        let text = config::text(self.generation, home, snapshotter, self.cri.as_ref());
+        let registries = self.registries.as_deref();
+        let text = config::text(self.generation, home, snapshotter, self.cri.as_ref(), registries);
         fs::write(&config, text).map_err(Error::system("cannot write", &config))?;
 
         let mut shims = BTreeMap::from([

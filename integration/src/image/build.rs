@@ -81,6 +81,12 @@ impl ImageBuilder {
         self
     }
 
+    /// The user its process runs as: a name or an id, with `:` and a group where there is one.
+    pub fn user(mut self, user: &str) -> Self {
+        self.process.insert("User".into(), user.into());
+        self
+    }
+
     fn list(mut self, key: &str, values: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         self.process.insert(key.into(), values.into());

@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod control;
 pub mod oom;
+mod shared;
 mod v1;
 mod v2;
 

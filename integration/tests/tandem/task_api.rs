@@ -1,6 +1,6 @@
 //! The Task API as containerd and its clients use it.
 
-use tandem_integration::api::services::v1::{ExecProcessRequest, PauseTaskRequest, ResizePtyRequest};
+use tandem_integration::api::services::v1::PauseTaskRequest;
 use tandem_integration::task::Status;
 use tandem_integration::{Code, EventKind, Result, on_both_generations};
 
@@ -71,12 +71,8 @@ on_both_generations! {
         let session = container.session();
         let mut client = session.client().tasks();
         let id = container.id().to_owned();
-        let pause = client.pause(session.request(PauseTaskRequest { container_id: id.clone() })).await;
+        let pause = client.pause(session.request(PauseTaskRequest { container_id: id })).await;
         assert_eq!(pause.unwrap_err().code(), Code::Unimplemented);
-        let exec = ExecProcessRequest { container_id: id.clone(), exec_id: "x".into(), ..Default::default() };
-        assert_eq!(client.exec(session.request(exec)).await.unwrap_err().code(), Code::Unimplemented);
-        let resize = ResizePtyRequest { container_id: id, width: 80, height: 24, ..Default::default() };
-        assert_eq!(client.resize_pty(session.request(resize)).await.unwrap_err().code(), Code::Unimplemented);
         task.kill_and_delete().await?;
         container.remove().await?;
         ctd.stop().await

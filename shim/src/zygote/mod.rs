@@ -12,12 +12,15 @@
 //! the zygote, which is its subreaper.
 
 mod create;
+mod exec;
+mod home;
+mod join;
 mod linux;
 mod wasm;
 pub mod wire;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -36,6 +39,18 @@ use wire::{Op, Report, Request};
 
 /// How long the zygote waits for its killed children before it leaves them to `init`.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What a worker answers: a report, and the terminal's master where there is one.
+struct Answered {
+    report: Report,
+    fd: Option<OwnedFd>,
+}
+
+impl From<Report> for Answered {
+    fn from(report: Report) -> Self {
+        Self { report, fd: None }
+    }
+}
 
 /// Everything a worker needs, ready before the first request.
 pub struct Zygote {
@@ -125,8 +140,11 @@ impl Zygote {
             Request::Create { op, create } => {
                 self.in_worker(op, |zygote| create::create(zygote, op, create, fds));
             }
+            Request::Exec { op, exec } => {
+                self.in_worker(op, |zygote| exec::exec(zygote, op, &exec, fds));
+            }
             Request::StartWithHooks { op, state } => {
-                self.in_worker(op, |_| create::start_with_hooks(state).map(|()| Report::Done { op }))
+                self.in_worker(op, |_| create::start_with_hooks(state).map(|()| Report::Done { op }.into()))
             }
             Request::Kill { op, pid, signal } => {
                 // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
@@ -147,7 +165,7 @@ impl Zygote {
     }
 
     /// Runs `work` in a forked worker that reports its result and exits.
-    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Report>) {
+    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Answered>) {
         // SAFETY: the zygote is single-threaded, so the child may go on as a full process.
         match unsafe { fork() } {
             Ok(ForkResult::Parent { child }) => {
@@ -157,8 +175,8 @@ impl Zygote {
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
-                let report = work(self).unwrap_or_else(|fault| Report::Failed { op, fault });
-                self.report(&report);
+                let answered = work(self).unwrap_or_else(|fault| Report::Failed { op, fault }.into());
+                self.report_with(&answered.report, answered.fd.as_ref());
                 std::process::exit(0);
             }
             Err(errno) => {
@@ -169,7 +187,12 @@ impl Zygote {
     }
 
     fn report(&self, report: &Report) {
-        if let Err(errno) = wire::send(self.socket.as_fd(), report, &[], MsgFlags::empty()) {
+        self.report_with(report, None);
+    }
+
+    fn report_with(&self, report: &Report, fd: Option<&OwnedFd>) {
+        let fds: Vec<RawFd> = fd.map(AsRawFd::as_raw_fd).into_iter().collect();
+        if let Err(errno) = wire::send(self.socket.as_fd(), report, &fds, MsgFlags::empty()) {
             tracing::error!(%errno, ?report, "zygote cannot report");
         }
     }
@@ -216,7 +239,6 @@ impl Zygote {
 
     /// Descriptors that a guest, which runs in this very process image, must not inherit.
     fn private_fds(&self) -> Vec<RawFd> {
-        use std::os::fd::AsRawFd;
         vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
     }
 }

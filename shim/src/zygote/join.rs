@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
@@ -36,11 +35,13 @@ pub struct Way {
 
 impl Way {
     /// Opens the way to the container whose first process is `init`, a child of the caller's parent.
+    ///
+    /// The process may be ending meanwhile. It then loses first its namespaces, later its cgroups: so the cgroups are
+    /// looked up first, and a namespace that is missing means that nothing was found.
     pub fn open(init: i32) -> Result<Self> {
-        let proc = Path::new("/proc").join(init.to_string());
         let gone = || Fault::precondition("the container is not running: its first process has ended");
         // What is opened below this descriptor is of this very process, even if its id is given to another.
-        let dir = File::open(&proc).map_err(|_| gone())?;
+        let dir = File::open(Path::new("/proc").join(init.to_string())).map_err(|_| gone())?;
         let file = |name: &str| {
             openat(dir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
         };
@@ -49,37 +50,37 @@ impl Way {
             file(name)?.read_to_string(&mut text)?;
             Ok(text)
         };
-        if parent(&read("stat").map_err(|_| gone())?) != Some(getppid().as_raw()) {
+        if !is_ours(&read("stat").map_err(|_| gone())?) {
             return Err(gone());
+        }
+        let fault = |error: std::io::Error| Fault::internal(format!("cannot tell the container's cgroups: {error}"));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(fault)?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(fault)?;
+        let mut cgroups = Vec::new();
+        for path in procs_files(&mounts, &own, &read("cgroup").map_err(|_| gone())?) {
+            let file = File::options().write(true).open(&path);
+            let file = file.map_err(|error| Fault::internal(format!("cannot open {}: {error}", path.display())))?;
+            cgroups.push((path, file));
         }
 
         let mut namespaces = Vec::new();
         for (name, flag) in NAMESPACES {
             let name = format!("ns/{name}");
-            let namespace = match file(&name) {
-                Ok(file) => file,
+            let own = match std::fs::metadata(Path::new("/proc/self").join(&name)) {
+                Ok(own) => own,
                 // A kernel without namespaces of this kind.
-                Err(Errno::ENOENT) => continue,
-                Err(errno) => return Err(Fault::internal(format!("cannot open {name} of process {init}: {errno}"))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Fault::internal(format!("cannot look at {name}: {error}"))),
             };
-            let own = File::open(Path::new("/proc/self").join(&name)).and_then(|file| file.metadata());
-            let same = |own: std::fs::Metadata| {
-                let theirs = namespace.metadata();
-                theirs.is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (own.dev(), own.ino()))
-            };
-            if !own.is_ok_and(same) {
+            let namespace = file(&name).map_err(|_| gone())?;
+            let theirs = namespace.metadata().map_err(|_| gone())?;
+            if (theirs.dev(), theirs.ino()) != (own.dev(), own.ino()) {
                 namespaces.push((flag, namespace.into()));
+            } else if flag == CloneFlags::CLONE_NEWNS {
+                return Err(Fault::precondition(
+                    "the container has no mount namespace of its own, so that what is executed would see the node's files",
+                ));
             }
-        }
-
-        let fault = |error: std::io::Error| Fault::internal(format!("cannot tell the container's cgroups: {error}"));
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(fault)?;
-        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(fault)?;
-        let mut cgroups = Vec::new();
-        for path in procs_files(&mounts, &own, &read("cgroup").map_err(fault)?) {
-            let file = File::options().write(true).open(&path);
-            let file = file.map_err(|error| Fault::internal(format!("cannot open {}: {error}", path.display())))?;
-            cgroups.push((path, file));
         }
         Ok(Self { namespaces, cgroups })
     }
@@ -121,6 +122,15 @@ fn enter(flag: CloneFlags, namespace: &OwnedFd) -> Result<()> {
             "cannot enter the {name} namespace of the container (descriptor {}): {errno}",
             namespace.as_raw_fd()
         ))
+    })
+}
+
+/// Whether the process is a child of the zygote, the caller's parent; or of a worker of it that has not ended yet.
+fn is_ours(stat: &str) -> bool {
+    let zygote = Some(getppid().as_raw());
+    parent(stat).is_some_and(|its| {
+        let above = || std::fs::read_to_string(format!("/proc/{its}/stat")).ok();
+        Some(its) == zygote || above().and_then(|stat| parent(&stat)) == zygote
     })
 }
 

@@ -16,6 +16,7 @@ mod exec;
 mod home;
 mod join;
 mod linux;
+mod names;
 mod wasm;
 pub mod wire;
 
@@ -66,6 +67,10 @@ impl Zygote {
     pub fn new(socket: OwnedFd, paths: &Paths) -> Result<Self> {
         let fault = |what: &str, errno: Errno| Fault::internal(format!("zygote: {what}: {errno}"));
         nix::sys::prctl::set_child_subreaper(true).map_err(|e| fault("become subreaper", e))?;
+        // libcontainer keeps the caller's supplementary groups where a spec names none.
+        nix::unistd::setgroups(&[]).map_err(|e| fault("drop supplementary groups", e))?;
+        names::use_built_in_sources()
+            .map_err(|error| Fault::internal(format!("zygote: fix the sources of names: {error}")))?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(|e| fault("block SIGCHLD", e))?;

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::fault::{Fault, Result};
 
@@ -59,12 +59,6 @@ impl Bundle {
                 "process.args is empty: set the image's entrypoint or the pod's command (for an image with a Wasm layer any name will do)".into(),
             ));
         }
-        if process.terminal().unwrap_or(false) {
-            return Err(Fault::unimplemented(format!(
-                "bundle {}: terminals are not supported yet: unset tty in the pod spec",
-                path.display()
-            )));
-        }
         Ok(Self {
             path: path.to_owned(),
             spec,
@@ -97,6 +91,21 @@ impl Bundle {
         self.spec.process().as_ref()
     }
 
+    /// Whether the process has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.process().and_then(Process::terminal).unwrap_or(false)
+    }
+
+    /// User of the process.
+    pub fn uid(&self) -> u32 {
+        self.process().map_or(0, |process| process.user().uid())
+    }
+
+    /// Whether the container's users are others than the node's.
+    pub fn has_user_namespace(&self) -> bool {
+        self.namespace(LinuxNamespaceType::User).is_some()
+    }
+
     /// Directory of the root file system.
     pub fn rootfs(&self) -> PathBuf {
         let root = self.spec.root().as_ref().map(|root| root.path().clone());
@@ -121,15 +130,17 @@ impl Bundle {
     /// Whether the container has a PID namespace of its own, so that the kernel ends all its processes with
     /// its first one.
     pub fn has_own_pid_namespace(&self) -> bool {
-        self.spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.namespaces().as_ref())
-            .is_some_and(|namespaces| {
-                namespaces
-                    .iter()
-                    .any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none())
-            })
+        self.namespace(LinuxNamespaceType::Pid)
+            .is_some_and(|namespace| namespace.path().is_none())
+    }
+
+    fn namespace(&self, typ: LinuxNamespaceType) -> Option<&LinuxNamespace> {
+        let linux = self.spec.linux().as_ref()?;
+        linux
+            .namespaces()
+            .as_ref()?
+            .iter()
+            .find(|namespace| namespace.typ() == typ)
     }
 
     /// Whether a hook of the given kind has to run on the host after the process was started or stopped.

@@ -12,6 +12,10 @@ mod crashes;
 #[cfg(test)]
 mod environment;
 #[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod exec_ends;
+#[cfg(test)]
 mod exits;
 #[cfg(test)]
 mod http;

@@ -26,7 +26,8 @@ async fn stands_still_while_paused(ctd: &Containerd, task: &Task) -> Result<()> 
     let after = task.stats().await?.cpu_ns;
     assert!(after - before < 5_000_000, "{} ns while paused", after - before);
     assert_eq!(task.pause().await.unwrap_err().code(), Some(Code::FailedPrecondition));
-    // A signal waits as well.
+    let exec = task.exec(["/bin/true"]).add().await.map(drop).unwrap_err();
+    assert_eq!(exec.code(), Some(Code::FailedPrecondition), "{exec}");
     task.resume().await?;
     assert_eq!(task.status().await?, Status::Running);
     assert_eq!(task.resume().await.unwrap_err().code(), Some(Code::FailedPrecondition));

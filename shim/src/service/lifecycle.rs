@@ -17,6 +17,7 @@ use super::state::no_such;
 use crate::cleanup::Remains;
 use crate::events::timestamp;
 use crate::fault::{Fault, Kind, Result};
+use crate::stdio::Held;
 use crate::zygote::wire::Request;
 
 impl Service {
@@ -60,32 +61,36 @@ impl Service {
 
     /// Waits for the end of the container's first process.
     pub(super) async fn wait_container(&self, id: &str) -> Result<Exit> {
-        let mut status = self.state.lock().container(id)?.subscribe();
-        // The sender goes away without an exit only when a Create fails.
+        self.wait_process(id, "").await
+    }
+
+    /// Waits for the end of a process of the container; its first one has no name.
+    pub(super) async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit> {
+        let mut status = self.state.lock().container(id)?.process(exec_id)?.subscribe();
+        // The sender goes away without an exit only when a Create fails, or an exec is deleted that never ran.
+        let gone = || match exec_id {
+            "" => no_such(id),
+            name => Fault::not_found(format!("process {} was deleted before it ran", name.escape_debug())),
+        };
         let last = status
             .wait_for(|status| status.exit().is_some())
             .await
-            .map_err(|_| no_such(id))?;
-        last.exit().ok_or_else(|| no_such(id))
+            .map_err(|_| gone())?;
+        last.exit().ok_or_else(gone)
     }
 
     /// Sends a signal to the first process, or to every process of the container.
     pub(super) async fn kill_container(&self, id: &str, signal: u32, all: bool) -> Result<()> {
-        let signal = i32::try_from(signal)
-            .ok()
-            .filter(|signal| (0..=64).contains(signal))
-            .ok_or_else(|| Fault::invalid(format!("{signal} is not a signal")))?;
-        let (status, cgroups) = {
+        let signal = signal_number(signal)?;
+        let (pid, cgroups) = {
             let state = self.state.lock();
             let container = state.container(id)?;
-            (container.status(), container.cgroups.clone())
-        };
-        let pid = match status {
-            Status::Created { pid } | Status::Running { pid } => pid,
-            Status::Creating => return Err(not_in(id, "created", status)),
-            Status::Stopped { .. } => {
-                return Err(Fault::not_found(format!("process of container {id} already finished")));
-            }
+            let pid = match (container.living_pid(), container.status()) {
+                (Some(pid), _) => pid,
+                (None, Status::Creating) => return Err(not_in(id, "created", Status::Creating)),
+                (None, _) => return Err(Fault::not_found(format!("process of container {id} already finished"))),
+            };
+            (pid, container.cgroups.clone())
         };
         if all && let Ok(signal) = Signal::try_from(signal) {
             cgroups.kill(signal);
@@ -111,7 +116,7 @@ impl Service {
             self.wait_container(id).await?;
         }
         // Whoever takes the container out deletes it; a second Delete at the same time finds nothing.
-        let container = {
+        let mut container = {
             let mut state = self.state.lock();
             let status = state.container(id)?.status();
             if status.exit().is_none() {
@@ -119,6 +124,10 @@ impl Service {
             }
             state.containers.remove(id).ok_or_else(|| no_such(id))?
         };
+        let execs = container.execs.drain().map(|(_, exec)| exec.process.held);
+        let held: Vec<Held> = std::iter::once(std::mem::take(&mut container.init.held))
+            .chain(execs)
+            .collect();
         let Status::Stopped { pid, exit } = container.status() else {
             return Err(no_such(id));
         };
@@ -145,6 +154,9 @@ impl Service {
             self.state.lock().containers.insert(id.to_owned(), container);
             return Err(fault);
         }
+        for held in held {
+            held.finish().await;
+        }
         self.published_delete(id, pid, exit);
         Ok((pid, exit))
     }
@@ -169,6 +181,14 @@ fn release(dir: &Path) -> std::io::Result<()> {
     let dir = std::fs::File::open(dir)?;
     let path = format!("/proc/self/fd/{}/{NOTIFY_FILE}", dir.as_raw_fd());
     UnixStream::connect(path)?.write_all(b"start container")
+}
+
+/// The signal's number, if it is one. Source: signal(7).
+pub(super) fn signal_number(signal: u32) -> Result<i32> {
+    i32::try_from(signal)
+        .ok()
+        .filter(|signal| (0..=64).contains(signal))
+        .ok_or_else(|| Fault::invalid(format!("{signal} is not a signal")))
 }
 
 pub(super) fn not_in(id: &str, needed: &str, status: Status) -> Fault {

@@ -1,31 +1,39 @@
 //! Creating and starting a container in a worker of the zygote.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
-use super::Zygote;
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Create, Op, Report, Workload};
+use super::{Answered, Zygote};
 use crate::fault::{Fault, Kind, Result, chain};
 
 /// Creates the container up to the point where its confined first process waits for Start.
-pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) -> Result<Report> {
+pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) -> Result<Answered> {
     let mut fds = fds.into_iter();
-    let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
-        return Err(Fault::internal("zygote: a create request came without its streams"));
-    };
     let builder = ContainerBuilder::new(create.id.clone(), SyscallType::default())
         .with_root_path(&create.state_root)
-        .map_err(|error| explain(&create, &error))?
-        .with_stdin(stdin)
-        .with_stdout(stdout)
-        .with_stderr(stderr);
+        .map_err(|error| explain(&create, &error))?;
+    let console = create.terminal.then(|| ConsoleSocket::bind(&create)).transpose()?;
+    let builder = match &console {
+        Some(console) => builder.with_console_socket(Some(&console.path)),
+        None => {
+            let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
+                return Err(Fault::internal("zygote: a create request came without its streams"));
+            };
+            builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
+        }
+    };
     let builder = match &create.workload {
         Workload::Linux => builder.with_executor(LinuxExecutor::default()),
         Workload::Wasm { name, export, digest } => {
@@ -37,7 +45,7 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
                     let executor = WasmExecutor::new(guest, name, crate::memory::budget(memory), zygote.private_fds());
                     builder.with_executor(executor)
                 }
-                Prepared::NeedsModule => return Ok(Report::NeedsModule { op }),
+                Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }
         }
     };
@@ -47,10 +55,72 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
         .with_detach(true)
         .build()
         .map_err(|error| explain(&create, &error))?;
-    container
+    let pid = container
         .pid()
-        .map(|pid| Report::Created { op, pid: pid.as_raw() })
-        .ok_or_else(|| Fault::internal(format!("container {} has no process after its creation", create.id)))
+        .ok_or_else(|| Fault::internal(format!("container {} has no process after its creation", create.id)))?;
+    Ok(Answered {
+        report: Report::Created { op, pid: pid.as_raw() },
+        fd: console.map(ConsoleSocket::receive).transpose()?,
+    })
+}
+
+/// Where the container's first process sends the master of its terminal: it alone can make one, in its own devpts.
+struct ConsoleSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ConsoleSocket {
+    fn bind(create: &Create) -> Result<Self> {
+        let dir = &create.state_root;
+        let fault = |error: std::io::Error| {
+            Fault::internal(format!("cannot make a console socket in {}: {error}", dir.display()))
+        };
+        std::fs::create_dir_all(dir).map_err(fault)?;
+        // No container is called so: a name begins with a letter or digit.
+        let name = format!(".{}.console", create.id);
+        let path = dir.join(&name);
+        let dir = File::open(dir).map_err(fault)?;
+        // Through the directory's descriptor, because a socket's path has 108 bytes.
+        let short = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+        let listener = UnixListener::bind(short).map_err(fault)?;
+        Ok(Self { listener, path })
+    }
+
+    /// The process has sent it by the time that it is ready.
+    fn receive(self) -> Result<OwnedFd> {
+        let (stream, _) = self
+            .listener
+            .accept()
+            .map_err(|error| Fault::internal(format!("cannot accept a terminal: {error}")))?;
+        receive_master(stream.as_fd())
+    }
+}
+
+impl Drop for ConsoleSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Takes a terminal's master from a socket to which libcontainer's `setup_console` has sent it.
+pub fn receive_master(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let fault = |why: &str| Fault::internal(format!("the process did not send its terminal: {why}"));
+    let mut name = [0u8; 64];
+    let mut slices = [IoSliceMut::new(&mut name)];
+    let mut control = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)
+        .map_err(|errno| fault(errno.desc()))?;
+    for message in received.cmsgs().map_err(|errno| fault(errno.desc()))? {
+        if let ControlMessageOwned::ScmRights(fds) = message
+            && let Some(fd) = fds.first()
+        {
+            // SAFETY: the kernel has just installed this descriptor for us; nobody else knows it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(*fd) });
+        }
+    }
+    Err(fault("there was no descriptor in its message"))
 }
 
 /// Starts a created container and runs its poststart hooks.

@@ -12,12 +12,16 @@
 //! the zygote, which is its subreaper.
 
 mod create;
+mod exec;
+mod home;
+mod join;
 mod linux;
+mod names;
 mod wasm;
 pub mod wire;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -37,6 +41,18 @@ use wire::{Op, Report, Request};
 /// How long the zygote waits for its killed children before it leaves them to `init`.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// What a worker answers: a report, and the terminal's master where there is one.
+struct Answered {
+    report: Report,
+    fd: Option<OwnedFd>,
+}
+
+impl From<Report> for Answered {
+    fn from(report: Report) -> Self {
+        Self { report, fd: None }
+    }
+}
+
 /// Everything a worker needs, ready before the first request.
 pub struct Zygote {
     socket: OwnedFd,
@@ -51,6 +67,10 @@ impl Zygote {
     pub fn new(socket: OwnedFd, paths: &Paths) -> Result<Self> {
         let fault = |what: &str, errno: Errno| Fault::internal(format!("zygote: {what}: {errno}"));
         nix::sys::prctl::set_child_subreaper(true).map_err(|e| fault("become subreaper", e))?;
+        // libcontainer keeps the caller's supplementary groups where a spec names none.
+        nix::unistd::setgroups(&[]).map_err(|e| fault("drop supplementary groups", e))?;
+        names::use_built_in_sources()
+            .map_err(|error| Fault::internal(format!("zygote: fix the sources of names: {error}")))?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(|e| fault("block SIGCHLD", e))?;
@@ -125,9 +145,12 @@ impl Zygote {
             Request::Create { op, create } => {
                 self.in_worker(op, |zygote| create::create(zygote, op, create, fds));
             }
-            Request::StartWithHooks { op, state } => {
-                self.in_worker(op, |_| create::start_with_hooks(state).map(|()| Report::Done { op }))
+            Request::Exec { op, exec } => {
+                self.in_worker(op, |zygote| exec::exec(zygote, op, &exec, fds));
             }
+            Request::StartWithHooks { op, state } => self.in_worker(op, |_| {
+                create::start_with_hooks(state).map(|()| Report::Done { op }.into())
+            }),
             Request::Kill { op, pid, signal } => {
                 // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
                 let result = Errno::result(unsafe { libc::kill(pid, signal) });
@@ -147,7 +170,7 @@ impl Zygote {
     }
 
     /// Runs `work` in a forked worker that reports its result and exits.
-    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Report>) {
+    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Answered>) {
         // SAFETY: the zygote is single-threaded, so the child may go on as a full process.
         match unsafe { fork() } {
             Ok(ForkResult::Parent { child }) => {
@@ -157,8 +180,8 @@ impl Zygote {
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
-                let report = work(self).unwrap_or_else(|fault| Report::Failed { op, fault });
-                self.report(&report);
+                let answered = work(self).unwrap_or_else(|fault| Report::Failed { op, fault }.into());
+                self.report_with(&answered.report, answered.fd.as_ref());
                 std::process::exit(0);
             }
             Err(errno) => {
@@ -169,7 +192,12 @@ impl Zygote {
     }
 
     fn report(&self, report: &Report) {
-        if let Err(errno) = wire::send(self.socket.as_fd(), report, &[], MsgFlags::empty()) {
+        self.report_with(report, None);
+    }
+
+    fn report_with(&self, report: &Report, fd: Option<&OwnedFd>) {
+        let fds: Vec<RawFd> = fd.map(AsRawFd::as_raw_fd).into_iter().collect();
+        if let Err(errno) = wire::send(self.socket.as_fd(), report, &fds, MsgFlags::empty()) {
             tracing::error!(%errno, ?report, "zygote cannot report");
         }
     }
@@ -216,7 +244,6 @@ impl Zygote {
 
     /// Descriptors that a guest, which runs in this very process image, must not inherit.
     fn private_fds(&self) -> Vec<RawFd> {
-        use std::os::fd::AsRawFd;
         vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
     }
 }

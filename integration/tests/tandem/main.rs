@@ -26,6 +26,12 @@ mod kinds;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod task_api;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod terminal_ctr;

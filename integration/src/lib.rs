@@ -49,6 +49,7 @@ pub mod spec;
 pub mod stats;
 pub mod stdio;
 pub mod task;
+pub mod terminal;
 
 mod cleanup;
 mod config;
@@ -67,6 +68,7 @@ pub use leftovers::{Leftover, Leftovers};
 pub use netns::NetNs;
 pub use setup::{ContainerdBuilder, Cri};
 pub use task::Task;
+pub use terminal::Terminal;
 
 /// containerd's gRPC messages and clients, for requests that the harness has no helper for.
 pub use containerd_client as api;

@@ -22,6 +22,7 @@ static const char usage[] =
     "  print TEXT       write TEXT and a newline to stdout\n"
     "  stderr TEXT      write TEXT and a newline to stderr\n"
     "  stdin            copy stdin to stdout until end of file\n"
+    "  tty              tell which of the standard streams are a terminal\n"
     "  big N            write N bytes to stdout, in lines of 64\n"
     "  cat FILE         copy FILE to stdout\n"
     "  write FILE TEXT  make or replace FILE with TEXT and a newline\n"
@@ -91,6 +92,11 @@ static int print_cwd(void) {
     return line_to("cwd", STDOUT_FILENO, path);
 }
 
+static int print_tty(void) {
+    printf("stdin %d stdout %d stderr %d\n", isatty(STDIN_FILENO), isatty(STDOUT_FILENO), isatty(STDERR_FILENO));
+    return fflush(stdout) == 0 ? 0 : failed("tty", "stdout");
+}
+
 static int print_big(const char *size) {
     char line[64];
     memset(line, 'x', sizeof line - 1);
@@ -148,6 +154,7 @@ static int run(int argc, char **argv) {
     if (argc == 1) {
         if (strcmp(command, "env") == 0) return print_env();
         if (strcmp(command, "cwd") == 0) return print_cwd();
+        if (strcmp(command, "tty") == 0) return print_tty();
         if (strcmp(command, "stdin") == 0) return copy_to_stdout(command, "stdin", STDIN_FILENO);
         if (strcmp(command, "trap") == 0) __builtin_trap();
         if (strcmp(command, "spin") == 0) {

@@ -30,6 +30,12 @@ mod pods;
 #[cfg(test)]
 mod resources;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod task_api;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod terminal_ctr;

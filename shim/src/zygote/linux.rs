@@ -12,6 +12,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use nix::errno::Errno;
 use oci_spec::runtime::Spec;
 
+use super::null;
 use crate::fault::{Fault, Kind};
 
 /// Part of the message when there is no such file; the worker tells the kind of fault by it.
@@ -64,6 +65,7 @@ impl LinuxExecutor {
 
 impl Executor for LinuxExecutor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        null::make_outputs_writable();
         let fault = ExecutorValidationError::ArgValidationError;
         let process = spec.process().as_ref().ok_or_else(|| fault("no process".into()))?;
         let name = process

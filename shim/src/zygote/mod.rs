@@ -17,6 +17,7 @@ mod home;
 mod join;
 mod linux;
 mod names;
+mod null;
 mod wasm;
 pub mod wire;
 

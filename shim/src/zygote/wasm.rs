@@ -14,7 +14,7 @@ use oci_spec::runtime::{Process, Spec};
 use tandem_aot::{CompileError, Digest, Loaded, Source};
 use tandem_engine::{Code, Guest, GuestSpec, MemoryBudget, Preopen};
 
-use super::Zygote;
+use super::{Zygote, null};
 use crate::fault::{Fault, Kind, Result, chain};
 
 /// A guest that is ready, or the wish for its bytes.
@@ -180,6 +180,7 @@ impl Executor for WasmExecutor {
             // process, which ends with exit().
             unsafe { libc::close(*fd) };
         }
+        null::make_outputs_writable();
         let name = std::ffi::CString::new(self.process_name.as_str()).unwrap_or_default();
         let _ = nix::sys::prctl::set_name(&name);
         // From here on SIGTERM ends the container, though it is created only and not started.

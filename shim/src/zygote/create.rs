@@ -1,6 +1,6 @@
 //! Creating and starting a container in a worker of the zygote.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use libcontainer::container::Container;
@@ -8,10 +8,14 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 
-use super::Zygote;
+use super::adapt::{self, Surroundings};
+use super::handover::Handover;
+use super::labels::{self, Modules};
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Create, Op, Report, Workload};
+use super::{Zygote, rlimits, staging};
+use crate::bundle::Bundle;
 use crate::fault::{Fault, Kind, Result, chain};
 
 /// Creates the container up to the point where its confined first process waits for Start.
@@ -20,6 +24,17 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
     let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
         return Err(Fault::internal("zygote: a create request came without its streams"));
     };
+    let bundle = Bundle::load(&create.bundle)?;
+    let around = Surroundings {
+        bundle: &create.bundle,
+        modules: Modules::of_node(),
+        systemd_cgroup: create.systemd_cgroup,
+        is_directory: &|path| path.is_dir(),
+        hierarchies: adapt::hierarchies(),
+        host_process: nix::unistd::getppid().as_raw(),
+    };
+    let adapted = adapt::adapt(bundle.spec(), &around)?;
+    let spec = adapted.as_ref().map_or(bundle.spec(), |adapted| &adapted.spec);
     let builder = ContainerBuilder::new(create.id.clone(), SyscallType::default())
         .with_root_path(&create.state_root)
         .map_err(|error| explain(&create, &error))?
@@ -30,11 +45,20 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
         Workload::Linux => builder.with_executor(LinuxExecutor::default()),
         Workload::Wasm { name, export, digest } => {
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
-                Prepared::Guest(guest) => builder.with_executor(WasmExecutor::new(guest, name, zygote.private_fds())),
+                Prepared::Guest(ready) => {
+                    let handover = labels::are_asked_for(spec).then(|| Handover::prepare(ready.code.as_fd(), spec));
+                    let export = export.as_deref();
+                    let executor = WasmExecutor::new(*ready, name, export, handover.transpose()?, zygote.private_fds());
+                    builder.with_executor(executor)
+                }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }),
             }
         }
     };
+    rlimits::allow(spec)?;
+    if let Some(adapted) = adapted {
+        staging::enter(adapted, &create.bundle, &zygote.staging)?;
+    }
     let container = builder
         .as_init(&create.bundle)
         .with_systemd(create.systemd_cgroup)

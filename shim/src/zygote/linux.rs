@@ -63,6 +63,11 @@ impl Executor for LinuxExecutor {
             .iter()
             .map(|(key, value)| c(&format!("{key}={value}")))
             .collect::<Result<Vec<_>, _>>()?;
+        // Last, so that nothing but the program gets the label.
+        if let Err(error) = super::labels::set_for_next_exec(spec) {
+            eprintln!("tandem: {error}");
+            std::process::exit(126);
+        }
         let errno = match nix::unistd::execve(&c(&file.to_string_lossy())?, &argv, &envp) {
             Ok(never) => match never {},
             Err(errno) => errno,

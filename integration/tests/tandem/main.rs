@@ -16,11 +16,15 @@ mod exits;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod hybrid;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod pods;
+#[cfg(test)]
+mod security;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

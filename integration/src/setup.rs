@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -114,6 +114,8 @@ impl ContainerdBuilder {
             .tempdir_in(&base)
             .map_err(Error::system("cannot make a directory in", &base))?
             .keep();
+        // As containerd's own directories: a pod's mapped root has to get through to its bundle.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).map_err(Error::system("cannot open", &dir))?;
         let owner = Owner::of(&dir)?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let name = name.trim_start_matches(cleanup::PREFIX).to_owned();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use libcontainer::container::Container;
+use libcontainer::error::LibcontainerError;
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
@@ -52,9 +53,20 @@ impl Remains<'_> {
     /// The slow way: through libcontainer, which runs the poststop hooks and asks systemd where need be.
     fn remove_by_libcontainer(&self) -> Result<()> {
         match Container::load(self.state.to_owned()) {
-            Ok(mut container) => container
-                .delete(true)
-                .map_err(|error| Fault::internal(format!("cannot delete container {}: {}", self.id, chain(&error)))),
+            Ok(mut container) => match container.delete(true) {
+                Ok(()) => Ok(()),
+                // The specification: a poststop hook's failure is for the log, and the rest goes on. Hooks come last,
+                // so all that is left is the state, which the caller removes.
+                Err(LibcontainerError::Hook(error)) => {
+                    tracing::warn!(id = self.id, error = chain(&error), "a poststop hook failed");
+                    Ok(())
+                }
+                Err(error) => Err(Fault::internal(format!(
+                    "cannot delete container {}: {}",
+                    self.id,
+                    chain(&error)
+                ))),
+            },
             // libcontainer makes its directory before and removes it after everything else: there is nothing.
             Err(_) if !self.state.exists() => Ok(()),
             // The shim died while the state was being written.

@@ -5,7 +5,6 @@
 //! and [`stdio`] (what Create has to find out and set up), [`zygote`] (the fork, the confinement, the guest),
 //! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told).
 
-pub mod adapt;
 pub mod bootstrap;
 pub mod bundle;
 pub mod cgroup;
@@ -15,8 +14,11 @@ pub mod daemon;
 pub mod entry;
 pub mod events;
 pub mod fault;
+pub mod guest;
+pub mod idmap;
 pub mod logging;
 pub mod memory;
+pub mod mountfd;
 pub mod options;
 pub mod paths;
 pub mod rootfs;

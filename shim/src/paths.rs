@@ -45,6 +45,11 @@ impl Paths {
         self.run.join("aot")
     }
 
+    /// An empty directory, over which workers mount what they make ready for a container.
+    pub fn staging(&self) -> PathBuf {
+        self.run.join("stage")
+    }
+
     /// Directory of the shims' sockets.
     pub fn sockets(&self) -> PathBuf {
         self.run.join("s")

@@ -20,6 +20,8 @@ mod exits;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod hybrid;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod kinds;
@@ -29,6 +31,8 @@ mod placement;
 mod pods;
 #[cfg(test)]
 mod resources;
+#[cfg(test)]
+mod security;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
@@ -10,7 +10,6 @@ use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 use super::Service;
 use super::container::{Container, OwnModule, Status};
 use super::state::{Answer, Target};
-use crate::adapt;
 use crate::bundle::Bundle;
 use crate::cleanup::Remains;
 use crate::cli::check_name;
@@ -80,7 +79,7 @@ impl Service {
             let plan = self.plan(&id, &root).await?;
             let create = Create {
                 id: id.clone(),
-                bundle: self.bundle_for(&id, options.systemd_cgroup)?,
+                bundle: request.bundle.clone().into(),
                 state_root: self.paths.containers(&self.namespace),
                 systemd_cgroup: options.systemd_cgroup,
                 terminal: streams.is_none(),
@@ -143,10 +142,6 @@ impl Service {
             ask(&fds).await?;
         }
         Ok(())
-    }
-
-    fn bundle_for(&self, id: &str, systemd_cgroup: bool) -> Result<PathBuf> {
-        adapt::bundle_for(&self.state.lock().container(id)?.bundle, id, systemd_cgroup)
     }
 
     /// What tells a guest its memory limit; the container keeps it.

@@ -53,9 +53,15 @@ impl Service {
             }
             pid
         };
-        self.zygote
+        let started = self
+            .zygote
             .ask(None, |op| Request::StartWithHooks { op, state: dir }, &[])
-            .await?;
+            .await;
+        if let Err(fault) = started {
+            // The specification: a poststart hook's failure stops the container.
+            let _ = self.kill_container(id, Signal::SIGKILL as u32, false).await;
+            return Err(fault);
+        }
         Ok(pid.unsigned_abs())
     }
 

@@ -12,15 +12,30 @@ use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
+use super::adapt::{self, Surroundings};
+use super::handover::Handover;
+use super::labels::{self, Modules};
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Create, Op, Report, Workload};
-use super::{Answered, Zygote};
+use super::{Answered, Zygote, rlimits, staging};
+use crate::bundle::Bundle;
 use crate::fault::{Fault, Kind, Result, chain};
 
 /// Creates the container up to the point where its confined first process waits for Start.
 pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) -> Result<Answered> {
     let mut fds = fds.into_iter();
+    let bundle = Bundle::load(&create.bundle)?;
+    let around = Surroundings {
+        bundle: &create.bundle,
+        modules: Modules::of_node(),
+        systemd_cgroup: create.systemd_cgroup,
+        is_directory: &|path| path.is_dir(),
+        hierarchies: adapt::hierarchies(&bundle, &create)?,
+        host_process: nix::unistd::getppid().as_raw(),
+    };
+    let adapted = adapt::adapt(bundle.spec(), &around)?;
+    let spec = adapted.as_ref().map_or(bundle.spec(), |adapted| &adapted.spec);
     let builder = ContainerBuilder::new(create.id.clone(), SyscallType::default())
         .with_root_path(&create.state_root)
         .map_err(|error| explain(&create, &error))?;
@@ -41,14 +56,21 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
                 .next()
                 .ok_or_else(|| Fault::internal("zygote: a guest came without its memory limit"))?;
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
-                Prepared::Guest(guest) => {
-                    let executor = WasmExecutor::new(guest, name, crate::memory::budget(memory), zygote.private_fds());
+                Prepared::Guest(ready) => {
+                    let handover = labels::are_asked_for(spec).then(|| Handover::prepare(&ready, memory.as_fd(), spec));
+                    let job = ready.job(name, export.as_deref());
+                    let memory = crate::memory::budget(memory);
+                    let executor = WasmExecutor::new(*ready, job, memory, handover.transpose()?, zygote.private_fds());
                     builder.with_executor(executor)
                 }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }
         }
     };
+    rlimits::allow(spec)?;
+    if let Some(adapted) = adapted {
+        staging::enter(adapted, &create.bundle, &zygote.staging)?;
+    }
     let container = builder
         .as_init(&create.bundle)
         .with_systemd(create.systemd_cgroup)

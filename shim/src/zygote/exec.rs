@@ -25,11 +25,12 @@ use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use tandem_engine::EXIT_HOST;
 
 use super::create::receive_master;
+use super::handover::Handover;
 use super::join::Way;
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Exec, Op, Report, Workload};
-use super::{Answered, Zygote, home};
+use super::{Answered, Zygote, home, labels};
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Result, chain};
 use crate::stdio::Size;
@@ -41,7 +42,10 @@ const MAX_PROCESS_BYTES: u64 = 8 * 1024 * 1024;
 pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Result<Answered> {
     let mut fds = fds.into_iter();
     let bundle = Bundle::load(&exec.bundle)?;
-    let process = read_process(fds.next())?;
+    let mut process = read_process(fds.next())?;
+    inherit_labels(&mut process, bundle.process());
+    let mut spec = bundle.spec().clone();
+    spec.set_process(Some(process.clone()));
     let streams = match exec.terminal {
         true => Vec::new(),
         false => fds.by_ref().take(3).collect(),
@@ -53,9 +57,13 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
                 .next()
                 .ok_or_else(|| Fault::internal("zygote: a guest came without its memory limit"))?;
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
-                Prepared::Guest(guest) => {
+                Prepared::Guest(ready) => {
+                    let handover =
+                        labels::are_asked_for(&spec).then(|| Handover::prepare(&ready, memory.as_fd(), &spec));
+                    let job = ready.job(name, export.as_deref());
                     let memory = crate::memory::budget(memory);
-                    Program::Wasm(WasmExecutor::new(guest, name, memory, zygote.private_fds()))
+                    let private = zygote.private_fds();
+                    Program::Wasm(WasmExecutor::new(*ready, job, memory, handover.transpose()?, private))
                 }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }
@@ -116,6 +124,17 @@ fn read_process(carried: Option<OwnedFd>) -> Result<Process> {
     // The position is shared with whoever read it before, if the module had to be asked for.
     file.rewind().map_err(|error| fault(error.to_string()))?;
     serde_json::from_reader(BufReader::new(file.take(MAX_PROCESS_BYTES))).map_err(|error| fault(error.to_string()))
+}
+
+/// Where the exec does not say, it is confined as the container is.
+fn inherit_labels(process: &mut Process, own: Option<&Process>) {
+    let Some(own) = own else { return };
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
 }
 
 enum Program {
@@ -191,11 +210,6 @@ impl Newcomer {
         let no_new_privileges = self.process.no_new_privileges().unwrap_or(false);
         if no_new_privileges {
             nix::sys::prctl::set_no_new_privs().map_err(|errno| denied("set no_new_privs", errno))?;
-        }
-        let profile = self.process.apparmor_profile().as_ref();
-        if let Some(profile) = profile.or_else(|| own.and_then(|own| own.apparmor_profile().as_ref())) {
-            libcontainer::apparmor::apply_profile(profile)
-                .map_err(|error| Fault::internal(format!("AppArmor profile {profile}: {}", chain(&error))))?;
         }
         if let Some(mask) = self.process.user().umask() {
             umask(Mode::from_bits_truncate(mask));

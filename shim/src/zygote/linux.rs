@@ -52,6 +52,8 @@ impl LinuxExecutor {
         let envp = env.iter().map(|(key, value)| c(format!("{key}={value}")));
         let envp = envp.collect::<Result<Vec<_>, _>>()?;
         let program = c(file.to_string_lossy().into_owned())?;
+        // Last, so that nothing but the program gets the label.
+        super::labels::set_for_next_exec(spec).map_err(|error| Fault::invalid(error.to_string()))?;
         nix::unistd::execve(&program, &argv, &envp).map_err(|errno| {
             let message = format!("cannot execute {}: {errno}", file.display());
             match errno {

@@ -11,18 +11,26 @@
 //! The worker answers the service itself, then exits; the container's first process is then reparented to
 //! the zygote, which is its subreaper.
 
+mod adapt;
+mod as_execve;
 mod create;
 mod exec;
+mod handover;
 mod home;
+pub mod hook;
 mod join;
+mod labels;
 mod linux;
 mod names;
 mod null;
+mod rlimits;
+mod staging;
 mod wasm;
 pub mod wire;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -60,6 +68,8 @@ pub struct Zygote {
     children: SignalFd,
     host: Host,
     cache: tandem_aot::Cache,
+    /// Where workers stage what containers are made of.
+    staging: PathBuf,
     workers: HashMap<i32, Op>,
 }
 
@@ -77,6 +87,7 @@ impl Zygote {
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(|e| fault("block SIGCHLD", e))?;
         let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| fault("open signalfd", e))?;
+        plain_process().map_err(|e| fault("become a process that containers can be forked from", e))?;
         let engine = Engine::new(&tandem_aot::engine_config())
             .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
         let host = Host::new(engine);
@@ -87,6 +98,7 @@ impl Zygote {
             children,
             host,
             cache,
+            staging: paths.staging(),
             workers: HashMap::new(),
         })
     }
@@ -247,6 +259,17 @@ impl Zygote {
     fn private_fds(&self) -> Vec<RawFd> {
         vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
     }
+}
+
+/// Drops what containerd was started with and what a container whose spec is silent about it would inherit:
+/// supplementary groups and the umask. As runc does; 022 is its default too.
+fn plain_process() -> nix::Result<()> {
+    nix::unistd::setgroups(&[])?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let none = caps::CapsHashSet::new();
+    caps::set(None, caps::CapSet::Inheritable, &none)
+        .and_then(|()| caps::clear(None, caps::CapSet::Ambient))
+        .map_err(|_| Errno::last())
 }
 
 /// The zygote's children, from proc_pid_children(5).

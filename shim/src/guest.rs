@@ -66,12 +66,17 @@ impl Job {
     }
 }
 
+/// Takes the compiled code and the job that this process has inherited.
+pub fn inherited() -> Result<(File, Job)> {
+    // SAFETY: called once, by a process that was executed a moment ago: these numbers are what was inherited, or
+    // closed, in which case the first use fails.
+    let (code, job) = unsafe { (File::from_raw_fd(CODE_FD), File::from_raw_fd(JOB_FD)) };
+    Ok((code, read(job)?))
+}
+
 /// Runs the inherited guest and answers the code to exit with.
 pub fn run() -> Result<i32> {
-    // SAFETY: this process was executed a moment ago and has opened nothing itself, so these numbers are what was
-    // inherited, or closed, in which case the first use fails.
-    let (code, job) = unsafe { (File::from_raw_fd(CODE_FD), File::from_raw_fd(JOB_FD)) };
-    let job = read(job)?;
+    let (code, job) = inherited()?;
     let process_name = job.name.rsplit('/').next().unwrap_or_default();
     let _ = nix::sys::prctl::set_name(&CString::new(process_name).unwrap_or_default());
     let fault = |why: String| Fault::internal(format!("{}: {why}", job.name));

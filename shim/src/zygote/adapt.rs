@@ -14,9 +14,6 @@ use super::labels::Modules;
 use crate::fault::{Fault, Result};
 use crate::idmap::Mappings;
 
-/// Where v1 hierarchies are mounted. Source: libcgroups, `DEFAULT_CGROUP_ROOT`.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-
 /// A spec that libcontainer takes as it is meant.
 pub struct Adapted {
     /// The spec.
@@ -73,8 +70,6 @@ pub struct Surroundings<'a> {
     pub systemd_cgroup: bool,
     /// Whether a path is a directory.
     pub is_directory: &'a dyn Fn(&Path) -> bool,
-    /// Names of the v1 hierarchies; none with the unified one.
-    pub hierarchies: Vec<String>,
     /// A process in the host's mount namespace, for hooks.
     pub host_process: i32,
 }
@@ -110,14 +105,8 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
         });
         mounts.push(device_mount(&device));
     }
-    let read_only = read_only_cgroups(&mounts, around);
     if spec.mounts().is_some() || !mounts.is_empty() {
         spec.set_mounts(Some(mounts));
-    }
-    if let Some(linux) = spec.linux_mut()
-        && !read_only.is_empty()
-    {
-        linux.readonly_paths_mut().get_or_insert_default().extend(read_only);
     }
     if spec == *original && staged.is_empty() {
         return Ok(None);
@@ -298,48 +287,6 @@ fn mount_ids(mount: &Mount, asked: bool, user_namespace: Option<&UserNamespace>)
         Some(UserNamespace::Joined(path)) => Ok(Some(Ids::Namespace(path.clone()))),
         _ => Err(fault("\"idmap\" needs mappings, of the mount or of the container")),
     }
-}
-
-/// libcontainer mounts v1 hierarchies writable whatever the spec says; a container could then raise its own limits.
-fn read_only_cgroups(mounts: &[Mount], around: &Surroundings) -> Vec<String> {
-    let is_read_only = |mount: &&Mount| {
-        mount.typ().as_deref() == Some("cgroup")
-            && mount
-                .options()
-                .as_ref()
-                .is_some_and(|options| options.iter().any(|o| o == "ro"))
-    };
-    if around.hierarchies.is_empty() {
-        return Vec::new();
-    }
-    mounts
-        .iter()
-        .filter(is_read_only)
-        .flat_map(|mount| {
-            let destination = mount.destination().clone();
-            let below = around.hierarchies.iter().map({
-                let destination = destination.clone();
-                move |name| destination.join(name)
-            });
-            std::iter::once(destination).chain(below).collect::<Vec<_>>()
-        })
-        .map(|path| path.display().to_string())
-        .collect()
-}
-
-/// Names of the hierarchies that libcontainer mounts with cgroup v1.
-pub fn hierarchies() -> Vec<String> {
-    if Path::new(CGROUP_ROOT).join("cgroup.controllers").exists() {
-        return Vec::new();
-    }
-    let Ok(entries) = std::fs::read_dir(CGROUP_ROOT) else {
-        return Vec::new();
-    };
-    let directory = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    let names = entries.flatten().filter(directory);
-    names
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }
 
 /// An adapted container is created in a mount namespace of its own. Hooks that belong in the runtime's are sent back.

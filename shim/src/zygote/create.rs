@@ -14,7 +14,7 @@ use super::labels::{self, Modules};
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Create, Op, Report, Workload};
-use super::{Zygote, rlimits, staging};
+use super::{Zygote, keyring, rlimits, staging};
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Kind, Result, chain};
 
@@ -30,7 +30,6 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
         modules: Modules::of_node(),
         systemd_cgroup: create.systemd_cgroup,
         is_directory: &|path| path.is_dir(),
-        hierarchies: adapt::hierarchies(),
         host_process: nix::unistd::getppid().as_raw(),
     };
     let adapted = adapt::adapt(bundle.spec(), &around)?;
@@ -56,6 +55,7 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
         }
     };
     rlimits::allow(spec)?;
+    keyring::leave(&create.id);
     if let Some(adapted) = adapted {
         staging::enter(adapted, &create.bundle, &zygote.staging)?;
     }

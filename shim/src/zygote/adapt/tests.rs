@@ -7,7 +7,6 @@ fn around(modules: Modules) -> Surroundings<'static> {
         modules,
         systemd_cgroup: false,
         is_directory: &|path| !path.ends_with("file"),
-        hierarchies: vec!["memory".into()],
         host_process: 7,
     }
 }
@@ -171,17 +170,6 @@ fn a_device_outside_dev_is_staged() {
     assert_eq!(linux.devices().as_ref().unwrap().len(), 1);
     let mounts = adapted.spec.mounts().as_ref().unwrap();
     assert_eq!(mounts[1].destination(), Path::new("/opt/null"));
-}
-
-#[test]
-fn read_only_cgroups_are_read_only_in_each_hierarchy() {
-    let mount = |options: &[&str]| json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options }]);
-    let adapted = adapted(|spec| spec["mounts"] = mount(&["ro", "nosuid"]));
-    let linux = adapted.spec.linux().as_ref().unwrap();
-    let paths = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"].map(String::from);
-    assert_eq!(linux.readonly_paths().as_deref().unwrap(), paths);
-    let writable = spec(|spec| spec["mounts"] = mount(&["rw"]));
-    assert!(adapt(&writable, &around(Modules::default())).unwrap().is_none());
 }
 
 #[test]

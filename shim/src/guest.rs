@@ -67,10 +67,10 @@ impl Job {
     }
 }
 
-/// Runs the inherited guest and answers the code to exit with.
-pub fn run() -> Result<i32> {
-    // SAFETY: this process was executed a moment ago and has opened nothing itself, so these numbers are what was
-    // inherited, or closed, in which case the first use fails.
+/// Takes the compiled code, the job and the memory limit that this process has inherited.
+pub fn inherited() -> Result<(File, Job, OwnedFd)> {
+    // SAFETY: called once, by a process that was executed a moment ago: these numbers are what was inherited, or
+    // closed, in which case the first use fails.
     let (code, job, memory) = unsafe {
         (
             File::from_raw_fd(CODE_FD),
@@ -78,7 +78,12 @@ pub fn run() -> Result<i32> {
             OwnedFd::from_raw_fd(MEMORY_FD),
         )
     };
-    let job = read(job)?;
+    Ok((code, read(job)?, memory))
+}
+
+/// Runs the inherited guest and answers the code to exit with.
+pub fn run() -> Result<i32> {
+    let (code, job, memory) = inherited()?;
     let process_name = job.name.rsplit('/').next().unwrap_or_default();
     let _ = nix::sys::prctl::set_name(&CString::new(process_name).unwrap_or_default());
     let fault = |why: String| Fault::internal(format!("{}: {why}", job.name));

@@ -55,9 +55,14 @@ impl Paths {
         self.run.join("s")
     }
 
+    /// State of all containers.
+    pub fn states(&self) -> PathBuf {
+        self.run.join("c")
+    }
+
     /// State of the containers of one containerd namespace, a directory each.
     pub fn containers(&self, namespace: &str) -> PathBuf {
-        self.run.join("c").join(namespace)
+        self.states().join(namespace)
     }
 
     /// State of one container.

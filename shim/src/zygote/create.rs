@@ -18,7 +18,7 @@ use super::labels::{self, Modules};
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Create, Op, Report, Workload};
-use super::{Answered, Zygote, rlimits, staging};
+use super::{Answered, Zygote, keyring, rlimits, staging};
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Kind, Result, chain};
 
@@ -68,6 +68,7 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
         }
     };
     rlimits::allow(spec)?;
+    keyring::leave(&create.id);
     if let Some(adapted) = adapted {
         staging::enter(adapted, &create.bundle, &zygote.staging)?;
     }

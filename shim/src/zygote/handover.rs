@@ -194,4 +194,46 @@ mod tests {
         let code = File::open(BINARY).unwrap();
         assert!(Handover::labelled(code.as_fd(), code.as_fd(), "system_u:object_r:container_file_t:s0").is_err());
     }
+
+    /// Runs twice: as a test, which executes this very program as the guest's, and there, as the guest.
+    #[test]
+    fn the_executed_program_inherits_code_and_job_and_nothing_else() {
+        let job = Job {
+            name: "the_executed_program_inherits_code_and_job".into(),
+            export: Some("f".into()),
+            component: true,
+            digest: "sha256:0".into(),
+            args: vec!["a".into()],
+            env: vec![("K".into(), "v".into())],
+            cwd: "/".into(),
+            max_memory_bytes: Some(1),
+        };
+        if std::env::args().next().as_deref() == Some(guest::NAME) {
+            let (code, inherited, _) = guest::inherited().unwrap();
+            assert_eq!(inherited, job);
+            assert_eq!(std::io::read_to_string(code).unwrap(), "native code");
+            return;
+        }
+        let mut code = tempfile::tempfile().unwrap();
+        code.write_all(b"native code").unwrap();
+        io::Seek::rewind(&mut code).unwrap();
+        let handover = Handover::shared(Path::new(BINARY), code.as_fd()).unwrap();
+        let mut output = tempfile::tempfile().unwrap();
+        // SAFETY: the child executes another program at once, or ends.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                nix::unistd::dup2_stdout(&output).unwrap();
+                let _ = handover.exec(&job, &Spec::default());
+                // SAFETY: ends the process without running anything of the parent's.
+                unsafe { libc::_exit(99) }
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                let status = nix::sys::wait::waitpid(child, None).unwrap();
+                io::Seek::rewind(&mut output).unwrap();
+                let said = std::io::read_to_string(output).unwrap();
+                assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0), "{said}");
+                assert!(said.contains("1 passed"), "{said}");
+            }
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod handover;
 mod home;
 pub mod hook;
 mod join;
+mod keyring;
 mod labels;
 mod linux;
 mod names;
@@ -30,6 +31,7 @@ pub mod wire;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -88,6 +90,12 @@ impl Zygote {
         let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| fault("open signalfd", e))?;
         plain_process().map_err(|e| fault("become a process that containers can be forked from", e))?;
+        // The directory above is open to search for mapped users; libcontainer would leave this one open too.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(paths.states())
+            .map_err(|error| Fault::internal(format!("zygote: cannot make {}: {error}", paths.states().display())))?;
         let engine = Engine::new(&tandem_aot::engine_config())
             .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
         let host = Host::new(engine);

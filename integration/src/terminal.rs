@@ -57,7 +57,11 @@ impl Terminal {
         let mut command = Command::new(ctr);
         command.arg("--address").arg(ctd.home().socket());
         command.args(["--namespace", ctd.session().namespace()]).args(args);
-        command.stdin(side()?).stdout(side()?).stderr(side()?).kill_on_drop(true);
+        command
+            .stdin(side()?)
+            .stdout(side()?)
+            .stderr(side()?)
+            .kill_on_drop(true);
         // SAFETY: between fork and exec only setsid and ioctl are called, which are async-signal-safe.
         unsafe {
             command.pre_exec(|| {
@@ -130,7 +134,9 @@ impl Terminal {
         // SAFETY: `size` is a valid winsize for the length of the call, which only reads it.
         match unsafe { libc::ioctl(self.keyboard.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
             0 => Ok(()),
-            _ => Err(Error::system("cannot resize", "the terminal")(io::Error::last_os_error())),
+            _ => Err(Error::system("cannot resize", "the terminal")(
+                io::Error::last_os_error(),
+            )),
         }
     }
 

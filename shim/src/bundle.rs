@@ -132,7 +132,11 @@ impl Bundle {
 
     fn namespace(&self, typ: LinuxNamespaceType) -> Option<&LinuxNamespace> {
         let linux = self.spec.linux().as_ref()?;
-        linux.namespaces().as_ref()?.iter().find(|namespace| namespace.typ() == typ)
+        linux
+            .namespaces()
+            .as_ref()?
+            .iter()
+            .find(|namespace| namespace.typ() == typ)
     }
 
     /// Whether a hook of the given kind has to run on the host after the process was started or stopped.

@@ -8,7 +8,10 @@ use super::support::{WAITING, end, running, tandem, with_tools};
 
 /// Kind, exec id and code of each event.
 fn told(events: &[Event]) -> Vec<(EventKind, &str, u32)> {
-    events.iter().map(|event| (event.kind, event.exec.as_str(), event.code)).collect()
+    events
+        .iter()
+        .map(|event| (event.kind, event.exec.as_str(), event.code))
+        .collect()
 }
 
 on_both_generations! {

@@ -39,7 +39,13 @@ pub async fn with_busybox(generation: Generation) -> Result<(Containerd, Image)>
 pub async fn with_tools(generation: Generation) -> Result<(Containerd, Image)> {
     let ctd = Containerd::start(generation).await?;
     let mut files = busybox_files()?.dir("tools", 0o755);
-    for guest in ["echo.wasm", "exit7.wasm", "spin.wasm", "no-start.wasm", "hello-component.wasm"] {
+    for guest in [
+        "echo.wasm",
+        "exit7.wasm",
+        "spin.wasm",
+        "no-start.wasm",
+        "hello-component.wasm",
+    ] {
         let content = guests::bytes(guest)?;
         files = files
             .file(guest, 0o755, &content)

@@ -233,7 +233,10 @@ impl Task for Service {
         let (pid, exit) = self
             .to_its_end(async move {
                 match request.exec_id.as_str() {
-                    "" => service.delete_container(&request.id).await.map(|(pid, exit)| (pid, Some(exit))),
+                    "" => service
+                        .delete_container(&request.id)
+                        .await
+                        .map(|(pid, exit)| (pid, Some(exit))),
                     exec_id => service.delete_exec(&request.id, exec_id).await,
                 }
             })

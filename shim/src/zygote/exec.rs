@@ -50,7 +50,8 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
         Workload::Linux => Program::Linux(LinuxExecutor::default()),
         Workload::Wasm { name, export, digest } => {
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
-                Prepared::Guest(guest) => Program::Wasm(WasmExecutor::new(guest, name, zygote.private_fds())),
+                // Its private descriptors are closed before.
+                Prepared::Guest(guest) => Program::Wasm(WasmExecutor::new(guest, name, Vec::new())),
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }
         }
@@ -60,11 +61,20 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
     let (report, reporter) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| fault("make a pipe", errno))?;
     let (console, console_end) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|errno| fault("make a socket pair", errno))?;
+    // The processes of the container will see the new one before it is done with what is the shim's: its memory and its
+    // descriptors are none of theirs. An execve ends this. Source: runc, CVE-2016-9962.
+    nix::sys::prctl::set_dumpable(false).map_err(|errno| fault("hide the process from the container", errno))?;
     way.enter_for_children()?;
+    let private = zygote.private_fds();
     // SAFETY: a worker is single-threaded, so the child may go on as a full process.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
             drop((report, console));
+            for fd in private {
+                // SAFETY: these descriptors are copies that the fork made; their owners are never dropped in this
+                // process, which ends with exit() or execve().
+                unsafe { libc::close(fd) };
+            }
             let newcomer = Newcomer {
                 bundle,
                 process,
@@ -80,7 +90,10 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
             if read.is_ok() && text.is_empty() {
                 let master = exec.terminal.then(|| receive_master(console.as_fd())).transpose()?;
                 return Ok(Answered {
-                    report: Report::Created { op, pid: child.as_raw() },
+                    report: Report::Created {
+                        op,
+                        pid: child.as_raw(),
+                    },
                     fd: master,
                 });
             }
@@ -197,7 +210,12 @@ impl Newcomer {
         syscall
             .close_range(0)
             .map_err(|error| Fault::internal(format!("cannot mark descriptors to be closed: {}", chain(&error))))?;
-        let seccomp = self.bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let seccomp = self
+            .bundle
+            .spec()
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().as_ref());
         if let (Some(seccomp), false) = (seccomp, no_new_privileges) {
             filter(seccomp)?;
         }
@@ -226,7 +244,10 @@ impl Newcomer {
     /// The OOM killer's preference is the container's; the other limits are the process's own, if it has any.
     fn set_limits(&self) -> Result<()> {
         let own = self.bundle.process();
-        let score = self.process.oom_score_adj().or_else(|| own.and_then(Process::oom_score_adj));
+        let score = self
+            .process
+            .oom_score_adj()
+            .or_else(|| own.and_then(Process::oom_score_adj));
         if let Some(score) = score {
             std::fs::write("/proc/self/oom_score_adj", score.to_string())
                 .map_err(|error| Fault::internal(format!("cannot set oom_score_adj to {score}: {error}")))?;
@@ -255,9 +276,7 @@ impl Newcomer {
     fn enter_directory(&self) -> Result<()> {
         let cwd = self.process.cwd();
         chdir(cwd).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR => {
-                Fault::not_found(format!("working directory {}: {errno}", cwd.display()))
-            }
+            Errno::ENOENT | Errno::ENOTDIR => Fault::not_found(format!("working directory {}: {errno}", cwd.display())),
             errno => Fault::invalid(format!("working directory {}: {errno}", cwd.display())),
         })
     }

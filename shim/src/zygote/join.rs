@@ -42,9 +42,8 @@ impl Way {
         let gone = || Fault::precondition("the container is not running: its first process has ended");
         // What is opened below this descriptor is of this very process, even if its id is given to another.
         let dir = File::open(Path::new("/proc").join(init.to_string())).map_err(|_| gone())?;
-        let file = |name: &str| {
-            openat(dir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
-        };
+        let file =
+            |name: &str| openat(dir.as_fd(), name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from);
         let read = |name: &str| -> std::io::Result<String> {
             let mut text = String::new();
             file(name)?.read_to_string(&mut text)?;
@@ -150,7 +149,11 @@ fn procs_files(mounts: &str, own: &str, theirs: &str) -> Vec<PathBuf> {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next()?, fields.next()?);
             let (root, point) = mounts.lines().find_map(|mount| hierarchy(mount, controllers))?;
-            Some(point.join(Path::new(path).strip_prefix(root).ok()?).join("cgroup.procs"))
+            Some(
+                point
+                    .join(Path::new(path).strip_prefix(root).ok()?)
+                    .join("cgroup.procs"),
+            )
         })
         .collect()
 }

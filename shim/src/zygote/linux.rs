@@ -38,7 +38,9 @@ impl LinuxExecutor {
 
     fn try_execute(&self, spec: &Spec) -> Result<Infallible, Fault> {
         let process = spec.process().as_ref();
-        let args = process.and_then(|process| process.args().as_deref()).unwrap_or_default();
+        let args = process
+            .and_then(|process| process.args().as_deref())
+            .unwrap_or_default();
         let name = args.first().ok_or_else(|| Fault::invalid("process.args is empty"))?;
         let env = self.env.borrow();
         let path = env.iter().find(|(key, _)| key == "PATH");
@@ -75,11 +77,9 @@ impl Executor for LinuxExecutor {
             .env()
             .as_ref()
             .and_then(|env| env.iter().find_map(|var| var.strip_prefix("PATH=")));
-        locate(name, path.unwrap_or(DEFAULT_PATH)).map(drop).map_err(|found| {
-            fault(format!(
-                "{found}; correct the image's entrypoint or the pod's command"
-            ))
-        })
+        locate(name, path.unwrap_or(DEFAULT_PATH))
+            .map(drop)
+            .map_err(|found| fault(format!("{found}; correct the image's entrypoint or the pod's command")))
     }
 
     fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
@@ -119,7 +119,9 @@ fn locate(name: &str, path: &str) -> Result<PathBuf, Fault> {
 fn check(name: &str, file: &Path) -> Result<(), Fault> {
     let refused = |why: &str| {
         let file = file.display();
-        Fault::invalid(format!("exec: \"{name}\": permission denied: {file} {NOT_EXECUTABLE}: {why}"))
+        Fault::invalid(format!(
+            "exec: \"{name}\": permission denied: {file} {NOT_EXECUTABLE}: {why}"
+        ))
     };
     let metadata = match std::fs::metadata(file) {
         Ok(metadata) => metadata,

@@ -149,9 +149,9 @@ impl Zygote {
             Request::Exec { op, exec } => {
                 self.in_worker(op, |zygote| exec::exec(zygote, op, &exec, fds));
             }
-            Request::StartWithHooks { op, state } => {
-                self.in_worker(op, |_| create::start_with_hooks(state).map(|()| Report::Done { op }.into()))
-            }
+            Request::StartWithHooks { op, state } => self.in_worker(op, |_| {
+                create::start_with_hooks(state).map(|()| Report::Done { op }.into())
+            }),
             Request::Kill { op, pid, signal } => {
                 // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
                 let result = Errno::result(unsafe { libc::kill(pid, signal) });

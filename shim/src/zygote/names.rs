@@ -40,6 +40,11 @@ mod tests {
         let root = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(0)).unwrap();
         assert_eq!(root.unwrap().name, "root");
         use std::net::ToSocketAddrs;
-        assert!(("localhost", 80).to_socket_addrs().unwrap().any(|addr| addr.ip().is_loopback()));
+        assert!(
+            ("localhost", 80)
+                .to_socket_addrs()
+                .unwrap()
+                .any(|addr| addr.ip().is_loopback())
+        );
     }
 }

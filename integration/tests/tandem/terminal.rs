@@ -112,8 +112,10 @@ on_both_generations! {
             shell.stdin().unwrap().write(b"stty size; tty\n").await?;
             shell.stdout().wait_for("12 34\r\n/dev/pts/0\r\n").await?;
             shell.resize(90, 45).await?;
-            shell.stdin().unwrap().write(b"stty size; sleep 1000\n").await?;
+            shell.stdin().unwrap().write(b"stty size; cat\n").await?;
             shell.stdout().wait_for("45 90\r\n").await?;
+            shell.stdin().unwrap().write(b"echoed\n").await?;
+            shell.stdout().wait_for("echoed\r\nechoed\r\n").await?;
             shell.stdin().unwrap().write(INTERRUPT).await?;
             shell.stdout().wait_for("^C").await?;
             tokio::time::sleep(PROMPT).await;

@@ -1,9 +1,26 @@
 //! Sessions as a person has them: containerd's own client on a terminal.
 
+use std::time::Duration;
+
 use tandem_integration::terminal::{ctr_exec, ctr_run};
 use tandem_integration::{Result, Terminal, on_both_generations};
 
 use super::support::{WAITING, end, running, tandem, with_tools};
+
+/// What a person waits for, so that the shell is at its prompt again.
+const PROMPT: Duration = Duration::from_millis(300);
+
+/// Asks for the size until it is the one. The client tells it after the start, and hears of a change by a signal.
+async fn shows_size(terminal: &mut Terminal, size: &str) -> Result<()> {
+    for _ in 0..20 {
+        terminal.enter("stty size\n")?;
+        tokio::time::sleep(PROMPT).await;
+        if terminal.text().contains(&format!("{size}\n")) {
+            break;
+        }
+    }
+    terminal.wait_for(&format!("{size}\n")).await
+}
 
 on_both_generations! {
     async fn a_person_works_in_a_containers_shell(generation: Generation) -> Result<()> {
@@ -11,23 +28,16 @@ on_both_generations! {
         let mut terminal = Terminal::ctr(&ctd, ctr_run(&ctd, &image, &["-t"], &["sh"]))?;
         terminal.enter("echo hello-$((6*7))\n")?;
         terminal.wait_for("hello-42\n").await?;
-        terminal.enter("stty size\n")?;
-        terminal.wait_for("24 80\n").await?;
+        shows_size(&mut terminal, "24 80").await?;
         terminal.resize(101, 51)?;
-        // The client hears of it by a signal, so not at once.
-        for _ in 0..50 {
-            terminal.enter("stty size\n")?;
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            if terminal.text().contains("51 101\n") {
-                break;
-            }
-        }
-        terminal.wait_for("51 101\n").await?;
-        terminal.enter("echo slee''ping; sleep 1000\n")?;
-        terminal.wait_for("sleeping\n").await?;
+        shows_size(&mut terminal, "51 101").await?;
+        // What has echoed a line is what the key interrupts.
+        terminal.enter("cat\n")?;
+        terminal.enter("echoed\n")?;
+        terminal.wait_for("echoed\nechoed\n").await?;
         terminal.enter("\x03")?;
         terminal.wait_for("^C").await?;
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(PROMPT).await;
         terminal.enter("exit 5\n")?;
         assert_eq!(terminal.end().await?, 5);
         ctd.stop().await
@@ -37,7 +47,7 @@ on_both_generations! {
         let (ctd, image) = with_tools(generation).await?;
         let mut terminal = Terminal::ctr(&ctd, ctr_run(&ctd, &image, &["-t"], &["/echo.wasm", "stdin"]))?;
         terminal.enter("typed\n")?;
-        terminal.wait_for("typed\r\ntyped\n").await?;
+        terminal.wait_for("typed\ntyped\n").await?;
         terminal.enter("\x04")?;
         assert_eq!(terminal.end().await?, 0);
         let mut terminal = Terminal::ctr(&ctd, ctr_run(&ctd, &image, &["-t"], &["/spin.wasm"]))?;
@@ -52,8 +62,7 @@ on_both_generations! {
         for args in WAITING {
             let (container, task) = running(tandem(&ctd, &image).args(args.iter().copied())).await?;
             let mut terminal = Terminal::ctr(&ctd, ctr_exec(&ctd, container.id(), &["-t"], &["sh"]))?;
-            terminal.enter("ps -o pid,args | head -n 3; stty size\n")?;
-            terminal.wait_for("24 80\n").await?;
+            shows_size(&mut terminal, "24 80").await?;
             terminal.enter("exit 9\n")?;
             assert_eq!(terminal.end().await?, 9);
             let terminal = Terminal::ctr(&ctd, ctr_exec(&ctd, container.id(), &["-t"], &["/tools/echo.wasm", "tty"]))?;

@@ -17,7 +17,6 @@ use super::state::no_such;
 use crate::cleanup::Remains;
 use crate::events::timestamp;
 use crate::fault::{Fault, Kind, Result};
-use crate::stdio::Held;
 use crate::zygote::wire::Request;
 
 impl Service {
@@ -130,10 +129,10 @@ impl Service {
             }
             state.containers.remove(id).ok_or_else(|| no_such(id))?
         };
+        // All at once: each may have to wait for a client that does not read.
         let execs = container.execs.drain().map(|(_, exec)| exec.process.held);
-        let held: Vec<Held> = std::iter::once(std::mem::take(&mut container.init.held))
-            .chain(execs)
-            .collect();
+        let ends: Vec<_> = execs.map(|held| tokio::spawn(held.finish())).collect();
+        let held = std::mem::take(&mut container.init.held);
         let Status::Stopped { pid, exit } = container.status() else {
             return Err(no_such(id));
         };
@@ -160,8 +159,9 @@ impl Service {
             self.state.lock().containers.insert(id.to_owned(), container);
             return Err(fault);
         }
-        for held in held {
-            held.finish().await;
+        held.finish().await;
+        for end in ends {
+            let _ = end.await;
         }
         self.published_delete(id, pid, exit);
         Ok((pid, exit))

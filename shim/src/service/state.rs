@@ -360,3 +360,6 @@ impl Inner {
 pub fn no_such(id: &str) -> Fault {
     Fault::not_found(format!("container {} is not known to this shim", id.escape_debug()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,9 @@ async fn a_terminal_passes_on_every_byte_and_types_the_end_of_input() {
     let pty = nix::pty::openpty(None, None).unwrap();
     held.connect(pty.master).unwrap();
     held.resize(Size { width: 132, height: 43 }).unwrap();
+    // SAFETY: all-zero bytes are a valid winsize.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills `size`, which is valid for writing.
     unsafe { libc::ioctl(pty.slave.as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
     assert_eq!((size.ws_col, size.ws_row), (132, 43));
 

@@ -22,6 +22,9 @@ use super::{Answered, Zygote, keyring, rlimits, staging};
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Kind, Result, chain};
 
+/// Name of the socket in the bundle by which a terminal comes.
+const CONSOLE_SOCKET: &str = "console.sock";
+
 /// Creates the container up to the point where its confined first process waits for Start.
 pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) -> Result<Answered> {
     let mut fds = fds.into_iter();
@@ -94,18 +97,18 @@ struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
+    /// In the bundle, which containerd removes whatever happens here.
     fn bind(create: &Create) -> Result<Self> {
-        let dir = &create.state_root;
+        let dir = &create.bundle;
         let fault = |error: std::io::Error| {
             Fault::internal(format!("cannot make a console socket in {}: {error}", dir.display()))
         };
-        std::fs::create_dir_all(dir).map_err(fault)?;
-        // No container is called so: a name begins with a letter or digit.
-        let name = format!(".{}.console", create.id);
-        let path = dir.join(&name);
+        let path = dir.join(CONSOLE_SOCKET);
+        // Of an earlier Create that was cut short.
+        let _ = std::fs::remove_file(&path);
         let dir = File::open(dir).map_err(fault)?;
         // Through the directory's descriptor, because a socket's path has 108 bytes.
-        let short = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+        let short = format!("/proc/self/fd/{}/{CONSOLE_SOCKET}", dir.as_raw_fd());
         let listener = UnixListener::bind(short).map_err(fault)?;
         Ok(Self { listener, path })
     }

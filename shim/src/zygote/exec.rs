@@ -62,8 +62,8 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
                         labels::are_asked_for(&spec).then(|| Handover::prepare(&ready, memory.as_fd(), &spec));
                     let job = ready.job(name, export.as_deref());
                     let memory = crate::memory::budget(memory);
-                    let private = zygote.private_fds();
-                    Program::Wasm(WasmExecutor::new(*ready, job, memory, handover.transpose()?, private))
+                    // The zygote's own descriptors are closed before.
+                    Program::Wasm(WasmExecutor::new(*ready, job, memory, handover.transpose()?, Vec::new()))
                 }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }
@@ -74,11 +74,20 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
     let (report, reporter) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| fault("make a pipe", errno))?;
     let (console, console_end) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|errno| fault("make a socket pair", errno))?;
+    // The processes of the container will see the new one before it is done with what is the shim's: its memory and its
+    // descriptors are none of theirs. An execve ends this. Source: runc, CVE-2016-9962.
+    nix::sys::prctl::set_dumpable(false).map_err(|errno| fault("hide the process from the container", errno))?;
     way.enter_for_children()?;
+    let private = zygote.private_fds();
     // SAFETY: a worker is single-threaded, so the child may go on as a full process.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
             drop((report, console));
+            for fd in private {
+                // SAFETY: these descriptors are copies that the fork made; their owners are never dropped in this
+                // process, which ends with exit() or execve().
+                unsafe { libc::close(fd) };
+            }
             let newcomer = Newcomer {
                 bundle,
                 process,

@@ -206,7 +206,6 @@ mod tests {
             args: vec!["a".into()],
             env: vec![("K".into(), "v".into())],
             cwd: "/".into(),
-            max_memory_bytes: Some(1),
         };
         if std::env::args().next().as_deref() == Some(guest::NAME) {
             let (code, inherited, _) = guest::inherited().unwrap();
@@ -217,7 +216,7 @@ mod tests {
         let mut code = tempfile::tempfile().unwrap();
         code.write_all(b"native code").unwrap();
         io::Seek::rewind(&mut code).unwrap();
-        let handover = Handover::shared(Path::new(BINARY), code.as_fd()).unwrap();
+        let handover = Handover::shared(Path::new(BINARY), code.as_fd(), code.as_fd()).unwrap();
         let mut output = tempfile::tempfile().unwrap();
         // SAFETY: the child executes another program at once, or ends.
         match unsafe { nix::unistd::fork() }.unwrap() {

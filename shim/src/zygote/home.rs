@@ -1,8 +1,9 @@
 //! HOME of an executed process that was given none. Read here and not by libc, whose name service would load what the
 //! container's `nsswitch.conf` names.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 
 use oci_spec::runtime::Process;
 
@@ -21,8 +22,12 @@ pub fn ensure(process: &mut Process) {
         return;
     }
     let mut passwd = String::new();
-    // Any text will do that can be read.
-    let _ = File::open("/etc/passwd").and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut passwd));
+    // Any text will do that can be read, but nothing that would have to be waited for.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/etc/passwd");
+    let _ = file.and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut passwd));
     env.retain(|var| !var.starts_with("HOME="));
     env.push(format!("HOME={}", of(process.user().uid(), &passwd)));
     process.set_env(Some(env));

@@ -48,7 +48,10 @@ impl Task {
         input: Option<Vec<u8>>,
         edit: impl FnOnce(&mut CreateTaskRequest),
     ) -> Result<Self> {
-        let fifo = session.home.io().join(session.home.unique("f"));
+        // A directory of its own, as containerd's client makes it: `ctr task rm` removes it with the FIFOs.
+        let fifos = session.home.io().join(session.home.unique("f"));
+        std::fs::create_dir(&fifos).map_err(Error::system("cannot make", &fifos))?;
+        let fifo = fifos.join("std");
         let stdout = OutputPipe::new(fifo.with_extension("out"))?;
         // With a terminal both come by standard output.
         let stderr = if terminal {

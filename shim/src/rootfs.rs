@@ -106,14 +106,14 @@ fn mount_compacted(each: &Mount, parsed: &Parsed, target: &Path) -> nix::Result<
         data,
     };
     std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-                nix::unistd::chdir(&dir)?;
-                mount_raw(&each.source, target, &each.type_, &short)
-            })
-            .join()
-            .unwrap_or(Err(Errno::EIO))
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+            nix::unistd::chdir(&dir)?;
+            mount_raw(&each.source, target, &each.type_, &short)
+        });
+        // Not `scope.spawn`, which panics where the node has no thread left.
+        let thread = thread.map_err(|error| Errno::try_from(error).unwrap_or(Errno::EAGAIN))?;
+        thread.join().unwrap_or(Err(Errno::EIO))
     })
 }
 

@@ -14,6 +14,8 @@ mod environment;
 #[cfg(test)]
 mod exits;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod images;
@@ -21,6 +23,14 @@ mod images;
 mod kinds;
 #[cfg(test)]
 mod pods;
+#[cfg(test)]
+mod races;
+#[cfg(test)]
+mod restarts;
+#[cfg(test)]
+mod shim;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The Task service: containerd's calls, each a few lines over the shim's state and its zygote.
 //! Source: containerd `api/runtime/task/v3/shim.proto`; v2 has the same messages under another name.
 
+mod blocking;
 mod container;
 mod create;
+mod ending;
 mod lifecycle;
 mod state;
 mod zygote_link;
@@ -71,14 +73,21 @@ impl Service {
         self.state.events().drain(patience).await;
     }
 
-    /// Whether there is no container.
+    /// Whether there is no container, and none on its way in or out.
     pub fn is_idle(&self) -> bool {
-        self.state.lock().containers.is_empty()
+        let state = self.state.lock();
+        state.containers.is_empty() && state.calls == 0
     }
 
     /// Runs a call to its end even if containerd stops waiting for it: half a create or delete would be neither there
     /// nor gone.
     async fn to_its_end<T: Send + 'static>(&self, call: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let counted = self.begin_call();
+        let call = async move {
+            let result = call.await;
+            drop(counted);
+            result
+        };
         tokio::spawn(call)
             .await
             .unwrap_or_else(|error| Err(Fault::internal(format!("the call failed in the shim: {error}"))))
@@ -257,9 +266,10 @@ impl Task for Service {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: api::ShutdownRequest) -> ttrpc::Result<api::Empty> {
-        // The shim is its whole pod's: containerd says Shutdown after each container of it.
-        if request.now || self.state.lock().containers.is_empty() {
+        if request.now {
             self.exit.notify_one();
+        } else {
+            self.end_if_empty();
         }
         Ok(api::Empty::new())
     }

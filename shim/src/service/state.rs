@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use containerd_shim_protos::events::task::{TaskCreate, TaskExit, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::container::{Container, Exit, Status};
 use crate::cgroup::Cgroups;
@@ -33,6 +33,12 @@ pub struct State {
 pub struct Inner {
     /// The containers by id.
     pub containers: HashMap<String, Container>,
+    /// Those that a Delete is at, until it is done.
+    pub deleting: HashMap<String, watch::Receiver<()>>,
+    /// Calls at work that create or remove something.
+    pub calls: usize,
+    /// Whether the shim is to end with the last of them.
+    pub shutdown: bool,
     pending: HashMap<Op, Pending>,
     unclaimed: VecDeque<(i32, Exit)>,
     last_op: Op,

@@ -43,7 +43,7 @@ impl ZygoteLink {
                 })
                 .await;
             match received {
-                Ok(Some((report, _))) => self.state.take(report),
+                Ok(Some(received)) => self.state.take(received.message),
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "cannot read from the zygote");

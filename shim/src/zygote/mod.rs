@@ -11,6 +11,8 @@
 //! The worker answers the service itself, then exits; the container's first process is then reparented to
 //! the zygote, which is its subreaper.
 
+mod ancillary;
+mod causes;
 mod create;
 mod linux;
 mod wasm;
@@ -108,8 +110,14 @@ impl Zygote {
     /// Handles one request; `false` when the service is gone.
     fn take_request(&mut self) -> bool {
         match wire::receive::<Request>(self.socket.as_fd(), MsgFlags::empty()) {
-            Ok(Some((request, fds))) => {
-                self.handle(request, fds);
+            Ok(Some(received)) => {
+                match received.fds {
+                    Ok(fds) => self.handle(received.message, fds),
+                    Err(fault) => self.report(&Report::Failed {
+                        op: received.message.op(),
+                        fault,
+                    }),
+                }
                 true
             }
             Ok(None) => false,
@@ -157,7 +165,10 @@ impl Zygote {
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
-                let report = work(self).unwrap_or_else(|fault| Report::Failed { op, fault });
+                let report = work(self).unwrap_or_else(|fault| Report::Failed {
+                    op,
+                    fault: fault.shortened(),
+                });
                 self.report(&report);
                 std::process::exit(0);
             }

@@ -229,6 +229,28 @@ mod tests {
         assert!(beneath(root, "a/../../x").is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_target_of_a_mount_is_outside_of_the_rootfs(target in "(/|\\.\\.|\\.|a|//){0,8}") {
+            if let Ok(path) = beneath(Path::new("/b/rootfs"), &target) {
+                assert!(path.starts_with("/b/rootfs"), "{target:?}: {path:?}");
+                assert!(!path.components().any(|part| part == Component::ParentDir), "{target:?}: {path:?}");
+            }
+        }
+
+        #[test]
+        fn shortened_layers_are_the_same_layers(layers in proptest::collection::vec("(/[ab]{1,2}){1,4}", 1..6)) {
+            let data = format!("workdir=/w,lowerdir={},upperdir=/u", layers.join(":"));
+            if let Some((dir, short)) = compact_lowerdirs(&data) {
+                let lower = short.split(',').find_map(|option| option.strip_prefix("lowerdir=")).unwrap();
+                let again: Vec<_> = lower.split(':').map(|layer| dir.join(layer)).collect();
+                assert_eq!(again, layers.iter().map(PathBuf::from).collect::<Vec<_>>());
+                // An empty name would be the working directory itself, and end the list.
+                assert!(lower.split(':').all(|layer| !layer.is_empty()), "{short}");
+            }
+        }
+    }
+
     #[test]
     fn a_working_directory_is_made_inside_the_image_only() {
         let dir = tempfile::tempdir().unwrap();

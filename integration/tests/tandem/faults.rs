@@ -262,11 +262,9 @@ on_both_generations! {
             // Cached modules and Linux containers need no room.
             pod.assert_runs_on().await?;
             disk.relieve();
-            if refused == 0 {
-                break;
-            }
         }
-        assert!(refused >= 6, "{refused}");
+        // Once there was just enough room it is in the cache.
+        assert!(refused >= 3, "{refused}");
         let output = tandem(&pod.ctd, &new).args(["/tool.wasm", "exit", "3"]).run_to_end().await?;
         assert_eq!(output.code, 3, "{}", output.stderr);
         drop(disk);

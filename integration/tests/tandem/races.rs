@@ -185,8 +185,16 @@ on_both_generations! {
                 let _ = timeout(Duration::from_millis(moment), container.task()).await;
                 remove_abandoned(&container).await?;
                 Leftovers::of(&pair.ctd).assert_clean().await?;
-                // Its id is free again.
-                container.task().await?.delete_only().await?;
+                // Its id is free again, at the latest once containerd is done with the bundle.
+                let mut again = container.task().await;
+                for _ in 0..5 {
+                    if again.is_ok() {
+                        break;
+                    }
+                    sleep(Duration::from_millis(100)).await;
+                    again = container.task().await;
+                }
+                again?.delete_only().await?;
                 container.remove().await?;
             }
         }

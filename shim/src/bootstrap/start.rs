@@ -35,7 +35,7 @@ const MAX_SPEC_BYTES: u64 = 8 << 20;
 
 /// How containerd asked, which decides the form of the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+pub enum Protocol {
     /// containerd >= 2.3: a message on standard input and one back; Task v3.
     Bootstrap,
     /// Older: flags and environment, the plain address back; Task v2. containerd 1.6 knows nothing else, and
@@ -44,10 +44,14 @@ enum Protocol {
 }
 
 /// What a shim must know of its containerd.
-struct Peer {
-    protocol: Protocol,
-    grpc: String,
-    ttrpc: String,
+#[derive(Debug)]
+pub struct Peer {
+    /// The form of the reply.
+    pub protocol: Protocol,
+    /// Path of the gRPC socket.
+    pub grpc: String,
+    /// Path of the ttrpc socket.
+    pub ttrpc: String,
 }
 
 /// Runs the action. In the forked shim this returns when the shim ends.
@@ -127,7 +131,7 @@ fn shim(args: &Args, peer: Peer, socket: PathBuf, bundle: PathBuf, paths: Paths)
 /// Tells the protocol by what came on standard input: containerd >= 2.3 sends [`BootstrapParams`], older ones
 /// nothing or the runtime options, an `Any`, which decodes as `BootstrapParams` too: its two fields land in
 /// the first two. So the names must be those of the flags.
-fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Peer> {
+pub fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Peer> {
     let params = BootstrapParams::parse_from_bytes(input)
         .ok()
         .filter(|params| !input.is_empty() && params.instance_id == args.id && params.namespace == args.namespace);

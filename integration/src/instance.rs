@@ -108,7 +108,7 @@ impl Containerd {
     /// # Errors
     /// Where it does not come up again.
     pub async fn restart(&mut self) -> Result<()> {
-        self.down(Daemon::terminate);
+        self.shut_down();
         self.boot().await
     }
 
@@ -124,6 +124,11 @@ impl Containerd {
     /// Kills the daemon by SIGKILL and leaves it down, until [`Containerd::boot`].
     pub fn kill9(&mut self) {
         self.down(Daemon::kill9);
+    }
+
+    /// Stops the daemon as a service manager would and leaves it down, until [`Containerd::boot`].
+    pub fn shut_down(&mut self) {
+        self.down(Daemon::terminate);
     }
 
     /// Starts the daemon where it is down, and waits until its gRPC answers.
@@ -164,6 +169,14 @@ impl Containerd {
     /// [`Error::Leftovers`] lists what is not.
     pub async fn assert_clean(&self) -> Result<()> {
         Leftovers::of(self).assert_clean().await
+    }
+
+    /// As [`Containerd::assert_clean`], but for a mount that the test itself has made at `mount`.
+    ///
+    /// # Errors
+    /// [`Error::Leftovers`] lists what is not gone.
+    pub async fn assert_clean_but(&self, mount: &Path) -> Result<()> {
+        Leftovers::of(self).without_mount(mount).assert_clean().await
     }
 
     /// The regular end of a test: nothing may be left; then the daemon is stopped and its directory removed.

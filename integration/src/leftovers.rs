@@ -63,6 +63,7 @@ impl fmt::Display for Leftover {
 pub struct Leftovers {
     session: Session,
     known: HashSet<Leftover>,
+    only: Option<String>,
 }
 
 impl Leftovers {
@@ -81,7 +82,25 @@ impl Leftovers {
         Self {
             session: ctd.session().clone(),
             known: HashSet::new(),
+            only: None,
         }
+    }
+
+    /// Reports only what names this one container: for a look while others come and go.
+    pub fn of_container(container: &crate::Container) -> Self {
+        Self {
+            session: container.session().clone(),
+            known: HashSet::new(),
+            only: Some(container.id().to_owned()),
+        }
+    }
+
+    /// Does not report the mount at `point`.
+    pub fn without_mount(mut self, point: &Path) -> Self {
+        let mine = mounts().into_iter().filter(|mount| mount.point == point);
+        let mine = mine.map(|Mount { point, kind }| Leftover::Mount { point, kind });
+        self.known.extend(mine);
+        self
     }
 
     /// What exists at this moment; things may be on their way out.
@@ -96,6 +115,9 @@ impl Leftovers {
         let tasks = self.session.call("tasks.List", "", call).await?.tasks;
         found.extend(tasks.into_iter().map(|task| Leftover::Task(task.id)));
         found.retain(|leftover| !self.known.contains(leftover));
+        if let Some(only) = &self.only {
+            found.retain(|leftover| leftover.to_string().contains(only.as_str()));
+        }
         Ok(found)
     }
 

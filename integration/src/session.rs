@@ -96,6 +96,11 @@ impl Home {
         self.state().join(tasks).join(namespace).join(id)
     }
 
+    /// An id for a container, as containers get by default.
+    pub fn unique_id(&self) -> String {
+        self.unique("c")
+    }
+
     /// A name that no other container or object of any instance has.
     pub fn unique(&self, prefix: &str) -> String {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);

@@ -70,6 +70,12 @@ impl ContainerdBuilder {
         self
     }
 
+    /// containerd logs all it does with events too, which newer ones do not count as debugging.
+    pub fn trace(mut self) -> Self {
+        self.level = "trace";
+        self
+    }
+
     /// The shim's cache of compiled code, for tests that share one; each instance has its own by default.
     pub fn cache(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache = Some(dir.into());

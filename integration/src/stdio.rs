@@ -41,7 +41,10 @@ pub(crate) struct Names {
 impl Pipes {
     /// With a terminal both outputs come by standard output.
     pub async fn new(session: &Session, terminal: bool, input: Option<Vec<u8>>) -> Result<Self> {
-        let fifo = session.home().io().join(session.home().unique("f"));
+        // A directory of its own, as containerd's client makes it: `ctr task rm` removes it with the FIFOs.
+        let fifos = session.home().io().join(session.home().unique("f"));
+        std::fs::create_dir(&fifos).map_err(Error::system("cannot make", &fifos))?;
+        let fifo = fifos.join("std");
         let stdout = OutputPipe::new(fifo.with_extension("out"))?;
         let stderr = match terminal {
             true => None,

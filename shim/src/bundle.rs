@@ -195,6 +195,22 @@ mod tests {
         assert!(parse(&empty).unwrap_err().message.contains("entrypoint"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_spec_cut_or_changed_anywhere_is_read_or_refused_by_name(at in 0..GOOD.len(), byte: u8, cut: bool) {
+            let mut json = GOOD.as_bytes().to_vec();
+            if cut {
+                json.truncate(at);
+            } else {
+                json[at] = byte;
+            }
+            match Bundle::parse(Path::new("/b"), &json) {
+                Ok(bundle) => assert!(!bundle.args()[0].is_empty()),
+                Err(fault) => assert!(fault.message.starts_with("bundle /b: "), "{fault}"),
+            }
+        }
+    }
+
     #[test]
     fn a_bundle_without_a_spec_says_so() {
         let dir = tempfile::tempdir().unwrap();

@@ -162,6 +162,17 @@ mod tests {
         assert!(check_name("-id", "a_b.c-1").is_ok());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_name_that_is_accepted_is_one_component_of_a_path(name in "[a-z0-9._/\\-\0 \u{e9}]{0,12}") {
+            if check_name("-id", &name).is_ok() {
+                let path = std::path::Path::new("/run").join(&name);
+                assert_eq!(path.components().count(), 3, "{name:?}");
+                assert_eq!(path.parent(), Some(std::path::Path::new("/run")));
+            }
+        }
+    }
+
     #[test]
     fn an_unknown_flag_or_action_is_named() {
         assert!(parse("-namespace n -id c frob").unwrap_err().message.contains("frob"));

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use containerd_shim_protos::shim_async::{Task, create_task};
 use containerd_shim_protos::ttrpc::asynchronous::{Server, transport::Listener};
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use tokio::signal::unix::{SignalKind, signal};
@@ -154,8 +155,13 @@ async fn abandoned(service: &Service, bundle: &Path) {
     }
 }
 
-/// The lock under which sockets appear and disappear.
-pub fn lock_sockets(dir: &Path) -> Result<Flock<File>> {
+/// The lock under which sockets appear and disappear, for as long as it exists.
+#[derive(Debug)]
+pub struct SocketsLock(#[allow(dead_code, reason = "held, not used")] File);
+
+/// Waits for the lock. It is a process's own (fcntl, not flock): a shim that is forked under it has no share in it, so
+/// that a `start` which containerd kills in the middle does not leave the node locked for as long as its shim lives.
+pub fn lock_sockets(dir: &Path) -> Result<SocketsLock> {
     let path = dir.join("lock");
     let fault = |why: String| Fault::internal(format!("cannot lock {}: {why}", path.display()));
     let file = OpenOptions::new()
@@ -166,7 +172,16 @@ pub fn lock_sockets(dir: &Path) -> Result<Flock<File>> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| fault(error.to_string()))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| fault(errno.to_string()))
+    // SAFETY: the structure is plain numbers, for all of which zero is a value: the whole file.
+    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+    whole.l_type = libc::F_WRLCK as libc::c_short;
+    loop {
+        match fcntl(&file, FcntlArg::F_SETLKW(&whole)) {
+            Ok(_) => return Ok(SocketsLock(file)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(fault(errno.to_string())),
+        }
+    }
 }
 
 fn remove_socket(socket: &Path) {

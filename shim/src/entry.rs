@@ -343,6 +343,28 @@ mod tests {
         assert!(matches!(image.find("/m.wasm", single), Ok(Entry::Wasm { .. })));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn every_split_is_a_name_and_an_export_that_make_the_argument(arg in "[a#/.\u{e9}]{0,12}") {
+            let mut shortest = 0;
+            for (name, export) in splits(&arg) {
+                assert_eq!(format!("{name}#{export}"), arg);
+                assert!(!name.is_empty() && !export.is_empty() && name.len() > shortest);
+                shortest = name.len();
+            }
+        }
+
+        #[test]
+        fn no_argument_leads_out_of_the_image(arg in "(/|\\.\\./|\\./|link/|bin/|a){1,8}") {
+            // Its links lead out, in both ways a link can; the only file of that name is outside.
+            let image = Image::new();
+            std::fs::write(image.dir.path().join("a"), WASM).unwrap();
+            symlink(image.dir.path(), image.dir.path().join("rootfs/link")).unwrap();
+            symlink("../..", image.dir.path().join("rootfs/bin/link")).unwrap();
+            assert!(!matches!(image.find(&arg, ""), Ok(Entry::Wasm { .. })), "{arg}");
+        }
+    }
+
     #[test]
     fn a_wasm_name_with_other_content_is_left_to_the_compiler_to_explain() {
         let image = Image::new().file("a.wasm", b"garbage").file("e.wasm", b"");

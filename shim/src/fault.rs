@@ -62,8 +62,25 @@ constructors! {
     internal => Internal,
 }
 
+/// Longest message that is passed on, in bytes: names of a hostile image may be any length.
+const MAX_MESSAGE: usize = 4096;
+
+impl Fault {
+    /// The same fault with a message of a length that a person can read and every channel can carry.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        if self.message.len() > MAX_MESSAGE {
+            let end = self.message.floor_char_boundary(MAX_MESSAGE);
+            self.message.truncate(end);
+            self.message.push('…');
+        }
+        self
+    }
+}
+
 impl From<Fault> for ttrpc::Error {
     fn from(fault: Fault) -> Self {
+        let fault = fault.shortened();
         let code = match fault.kind {
             Kind::InvalidArgument => Code::INVALID_ARGUMENT,
             Kind::NotFound => Code::NOT_FOUND,
@@ -107,6 +124,17 @@ mod tests {
                 assert_eq!(status.message(), "no args");
             }
             other => panic!("not a status: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_cut_to_one_that_can_be_read() {
+        assert_eq!(Fault::invalid("short").shortened().message, "short");
+        for pad in 0..4 {
+            let long = "x".repeat(pad) + &"ü€😀".repeat(10_000);
+            let cut = Fault::invalid(long.clone()).shortened().message;
+            assert!(cut.len() <= MAX_MESSAGE + '…'.len_utf8() && cut.ends_with('…'));
+            assert!(long.starts_with(cut.trim_end_matches('…')));
         }
     }
 

@@ -127,8 +127,11 @@ mod tests {
     }
 
     fn body(text: &str) -> Vec<u8> {
-        let mut bytes = vec![0x1a, u8::try_from(text.len()).unwrap()];
-        bytes.extend_from_slice(text.as_bytes());
+        let mut bytes = Vec::new();
+        let mut output = containerd_shim_protos::protobuf::CodedOutputStream::vec(&mut bytes);
+        output.write_string(3, text).unwrap();
+        output.flush().unwrap();
+        drop(output);
         bytes
     }
 
@@ -148,6 +151,23 @@ mod tests {
         assert!(Options::decode(Some(&any_runc)).unwrap().systemd_cgroup);
         let any_toml = any("runtimeoptions.v1.Options", body("SystemdCgroup = true"));
         assert!(Options::decode(Some(&any_toml)).unwrap().systemd_cgroup);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_read_or_refused_in_one_line(text in "(?s).{0,60}") {
+            let decoded = Options::decode(Some(&any("runtimeoptions.v1.Options", body(&text))));
+            if let Err(fault) = decoded {
+                assert!(!fault.message.contains('\n') && fault.message.contains("SystemdCgroup"), "{fault}");
+            }
+        }
+
+        #[test]
+        fn systemd_cgroup_survives_its_encoding(systemd_cgroup: bool, root in ".{0,9}") {
+            let options = oci::Options { systemd_cgroup, root, ..Default::default() };
+            let any = any("containerd.runc.v1.Options", options.write_to_bytes().unwrap());
+            assert_eq!(Options::decode(Some(&any)).unwrap(), Options { systemd_cgroup });
+        }
     }
 
     #[test]

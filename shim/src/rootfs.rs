@@ -112,14 +112,14 @@ fn mount_compacted(each: &Mount, parsed: &Parsed, target: &Path) -> nix::Result<
         data,
     };
     std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-                nix::unistd::chdir(&dir)?;
-                mount_raw(&each.source, target, &each.type_, &short)
-            })
-            .join()
-            .unwrap_or(Err(Errno::EIO))
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+            nix::unistd::chdir(&dir)?;
+            mount_raw(&each.source, target, &each.type_, &short)
+        });
+        // Not `scope.spawn`, which panics where the node has no thread left.
+        let thread = thread.map_err(|error| Errno::try_from(error).unwrap_or(Errno::EAGAIN))?;
+        thread.join().unwrap_or(Err(Errno::EIO))
     })
 }
 
@@ -233,6 +233,28 @@ mod tests {
         assert_eq!(beneath(root, "").unwrap(), Path::new("/r"));
         assert_eq!(beneath(root, "/etc/x").unwrap(), Path::new("/r/etc/x"));
         assert!(beneath(root, "a/../../x").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_target_of_a_mount_is_outside_of_the_rootfs(target in "(/|\\.\\.|\\.|a|//){0,8}") {
+            if let Ok(path) = beneath(Path::new("/b/rootfs"), &target) {
+                assert!(path.starts_with("/b/rootfs"), "{target:?}: {path:?}");
+                assert!(!path.components().any(|part| part == Component::ParentDir), "{target:?}: {path:?}");
+            }
+        }
+
+        #[test]
+        fn shortened_layers_are_the_same_layers(layers in proptest::collection::vec("(/[ab]{1,2}){1,4}", 1..6)) {
+            let data = format!("workdir=/w,lowerdir={},upperdir=/u", layers.join(":"));
+            if let Some((dir, short)) = compact_lowerdirs(&data) {
+                let lower = short.split(',').find_map(|option| option.strip_prefix("lowerdir=")).unwrap();
+                let again: Vec<_> = lower.split(':').map(|layer| dir.join(layer)).collect();
+                assert_eq!(again, layers.iter().map(PathBuf::from).collect::<Vec<_>>());
+                // An empty name would be the working directory itself, and end the list.
+                assert!(lower.split(':').all(|layer| !layer.is_empty()), "{short}");
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod exec_ends;
 #[cfg(test)]
 mod exits;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod hybrid;
@@ -30,9 +32,17 @@ mod placement;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod resources;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod security;
+#[cfg(test)]
+mod shim;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::fs;
 use prost_types::Any;
 use tandem_integration::{Result, on_both_generations};
 
-use super::support::{shim_of, tandem, with_guest};
+use super::shim::Shim;
+use super::support::{tandem, with_guest};
 
 /// `containerd.runc.v1.Options` with its field 3, `shim_cgroup`.
 fn shim_cgroup(name: &str) -> Any {
@@ -38,9 +39,9 @@ on_both_generations! {
         let mut task = container.task().await?;
         task.start().await?;
         let expected = (score(ctd.pid().unwrap()) + 1).min(1000);
-        let (shim, zygote) = shim_of(&task);
-        assert_eq!(score(shim.unsigned_abs()), expected);
-        assert_eq!(score(zygote.unsigned_abs()), expected);
+        for pid in Shim::of(&task).both() {
+            assert_eq!(score(pid.unsigned_abs()), expected);
+        }
         task.kill_and_delete().await?;
         container.remove().await?;
         ctd.stop().await
@@ -52,8 +53,7 @@ on_both_generations! {
         let container = tandem(&ctd, &image).runtime_options(shim_cgroup(&name)).create().await?;
         let mut task = container.task().await?;
         task.start().await?;
-        let (shim, zygote) = shim_of(&task);
-        for pid in [shim, zygote] {
+        for pid in Shim::of(&task).both() {
             let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
             assert!(cgroups.lines().any(|line| line.ends_with(&name)), "{cgroups}");
         }

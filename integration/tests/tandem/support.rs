@@ -83,14 +83,3 @@ pub async fn end(container: Container, task: &Task) -> Result<()> {
 pub fn tandem(ctd: &Containerd, image: &Image) -> ContainerBuilder {
     ctd.container(image).runtime(TANDEM)
 }
-
-/// The shim's service and its zygote: the parent of the task's process is the zygote, whose parent is the shim.
-pub fn shim_of(task: &Task) -> (i32, i32) {
-    let parent = |pid: i32| -> i32 {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let after = stat.rsplit_once(')').unwrap().1;
-        after.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    let zygote = parent(i32::try_from(task.pid()).unwrap());
-    (parent(zygote), zygote)
-}

@@ -34,8 +34,13 @@ async fn verified(file: File, size: u64, layer: WasmLayer) -> Result<File, Image
         check_digest(&layer, &digest)?;
         Ok(file)
     };
-    let work = tokio::task::spawn_blocking(work);
-    work.await.unwrap_or_else(|e| Err(aborted(io::Error::other(e))))
+    // A thread of its own and not of tokio's pool, which panics where the node has no thread left.
+    let (done, hashed) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new().spawn(move || drop(done.send(work())));
+    match started {
+        Ok(_) => hashed.await.unwrap_or_else(|e| Err(aborted(io::Error::other(e)))),
+        Err(error) => Err(aborted(error)),
+    }
 }
 
 /// Copies a layer out of a content store that is not a directory here, into a file without a name.

@@ -38,6 +38,11 @@ mod store;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{ErrorKind, ImageError};
 pub use manifest::Descriptor;
+/// What reads bytes of an image's author, for fuzzing.
+#[doc(hidden)]
+pub mod parsers {
+    pub use crate::manifest::{cri_image_id, parse_config, parse_document};
+}
 pub use resolver::{Resolution, Resolver, WasmLayer};
 
 /// Largest Wasm layer accepted, in bytes (512 MiB): over ten times the largest components known (40 MB, a whole

@@ -5,14 +5,13 @@
 //! address is printed, so containerd never connects too early.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message;
-use nix::fcntl::Flock;
 use nix::unistd::{ForkResult, fork};
 use serde::Deserialize;
 
@@ -20,7 +19,7 @@ use super::placement::Placement;
 use super::read_input;
 use crate::cgroup;
 use crate::cli::Args;
-use crate::daemon::{self, Daemon};
+use crate::daemon::{self, Daemon, SocketsLock};
 use crate::fault::{Fault, Result};
 use crate::paths::Paths;
 
@@ -30,12 +29,14 @@ const GROUP_ANNOTATIONS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kuberne
 const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
 /// Name of the variable with containerd's gRPC socket, where there is no flag.
 const GRPC_ADDRESS: &str = "GRPC_ADDRESS";
+/// What a forked shim says when its socket is there.
+const LISTENS: &[u8] = b"+";
 /// A spec is some ten KiB.
 const MAX_SPEC_BYTES: u64 = 8 << 20;
 
 /// How containerd asked, which decides the form of the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+pub enum Protocol {
     /// containerd >= 2.3: a message on standard input and one back; Task v3.
     Bootstrap,
     /// Older: flags and environment, the plain address back; Task v2. containerd 1.6 knows nothing else, and
@@ -44,11 +45,16 @@ enum Protocol {
 }
 
 /// What a shim must know of its containerd.
-struct Peer {
-    protocol: Protocol,
-    grpc: String,
-    ttrpc: String,
-    params: Option<BootstrapParams>,
+#[derive(Debug)]
+pub struct Peer {
+    /// The form of the reply.
+    pub protocol: Protocol,
+    /// Path of the gRPC socket.
+    pub grpc: String,
+    /// Path of the ttrpc socket.
+    pub ttrpc: String,
+    /// What came on standard input, if it was parameters.
+    pub params: Option<BootstrapParams>,
 }
 
 /// Runs the action. In the forked shim this returns when the shim ends.
@@ -66,18 +72,31 @@ pub fn run(args: &Args) -> Result<()> {
 
     // One at a time: two containers of a pod may be started at once, and a dying shim removes its socket
     // under the same lock.
-    let _lock = lock(&socket)?;
+    let lock = lock(&socket)?;
     if UnixStream::connect(&socket).is_err() {
-        let listener = listen(&socket)?;
+        let (listens, tell) =
+            std::io::pipe().map_err(|error| Fault::exhausted(format!("cannot make a pipe to the shim: {error}")))?;
         // SAFETY: this process has started no thread.
         match unsafe { fork() } {
-            Ok(ForkResult::Parent { .. }) => {}
+            Ok(ForkResult::Parent { .. }) => drop(tell),
             Ok(ForkResult::Child) => {
                 placement.take()?;
+                // The descriptor; the lock itself is the parent's.
+                drop((lock, listens));
+                // containerd kills this action's process when its client gives up: what makes the socket must be the one
+                // that removes it.
+                let listener = listen(&socket)?;
+                let _ = (&tell).write_all(LISTENS);
+                drop(tell);
                 let daemon = shim(args, peer, socket, bundle, paths);
                 return daemon::run(daemon, listener);
             }
             Err(errno) => return Err(Fault::exhausted(format!("cannot fork the shim: {errno}"))),
+        }
+        let mut told = Vec::new();
+        let _ = (&listens).take(LISTENS.len() as u64).read_to_end(&mut told);
+        if told != LISTENS {
+            return Err(Fault::internal("the new shim ended before it listened"));
         }
     }
     let address = format!("unix://{}", socket.display());
@@ -117,7 +136,7 @@ fn shim(args: &Args, peer: Peer, socket: PathBuf, bundle: PathBuf, paths: Paths)
 /// Tells the protocol by what came on standard input: containerd >= 2.3 sends [`BootstrapParams`], older ones
 /// nothing or the runtime options, an `Any`, which decodes as `BootstrapParams` too: its two fields land in
 /// the first two. So the names must be those of the flags.
-fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Peer> {
+pub fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Result<Peer> {
     let params = BootstrapParams::parse_from_bytes(input)
         .ok()
         .filter(|params| !input.is_empty() && params.instance_id == args.id && params.namespace == args.namespace);
@@ -172,7 +191,7 @@ fn group_of(bundle: &Path) -> Result<Option<String>> {
     Ok(group.filter(|group| !group.is_empty()).cloned())
 }
 
-fn lock(socket: &Path) -> Result<Flock<File>> {
+fn lock(socket: &Path) -> Result<SocketsLock> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     let fault = |error: std::io::Error| Fault::internal(format!("cannot make {}: {error}", dir.display()));
     DirBuilder::new()

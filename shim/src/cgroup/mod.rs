@@ -280,6 +280,18 @@ mod tests {
         assert!(cgroups.unified().is_none());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_tables_say_a_cgroup_is_below_its_mount_point(
+            mounts in "((\\d |/|a| - |cgroup2? |,cpu|\n){0,12})", theirs in "((\\d|:|cpu|/|\\.\\.|\n){0,12})",
+        ) {
+            let mounts = format!("{HYBRID}\n{mounts}");
+            for dir in Cgroups::locate(&mounts, "", &theirs).dirs {
+                assert!(dir.path.starts_with("/"), "{dir:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_pure_v2_node_is_recognised() {
         let mounts = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+use containerd_shim_protos::api::StateResponse;
+use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::types::task::Status as TaskStatus;
 use tandem_image::WasmLayer;
 use tokio::task::AbortHandle;
@@ -13,6 +15,7 @@ use super::process::{Exec, Process};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
 use crate::cgroup::control::Control;
+use crate::events::timestamp;
 use crate::fault::{Fault, Result};
 use crate::memory::MemoryCell;
 use crate::stdio::{Held, Size, StreamNames};
@@ -166,6 +169,30 @@ impl Container {
             Status::Created { pid } | Status::Running { pid } if self.ending.is_none() => Some(pid),
             _ => None,
         }
+    }
+
+    /// What State answers of the first process, or of the one that was executed as `exec_id`.
+    pub fn describe(&self, id: &str, exec_id: &str) -> Result<StateResponse> {
+        let process = self.process(exec_id)?;
+        let status = process.status();
+        let paused = self.paused && matches!(status, Status::Running { .. });
+        let mut response = StateResponse {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            bundle: self.bundle.path().display().to_string(),
+            pid: status.pid().map_or(0, i32::unsigned_abs),
+            status: if paused { TaskStatus::PAUSED } else { status.as_task() }.into(),
+            stdin: process.names.stdin.clone(),
+            stdout: process.names.stdout.clone(),
+            stderr: process.names.stderr.clone(),
+            terminal: process.names.terminal,
+            ..Default::default()
+        };
+        if let Some(exit) = status.exit() {
+            response.exit_status = exit.status;
+            response.exited_at = MessageField::some(timestamp(exit.at));
+        }
+        Ok(response)
     }
 
     /// The first process, or the one that was executed as `exec_id`.

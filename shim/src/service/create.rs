@@ -7,9 +7,9 @@ use std::path::Path;
 use containerd_shim_protos::api::CreateTaskRequest;
 use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 
-use super::Service;
 use super::container::{Container, OwnModule, Status};
 use super::state::{Answer, Target};
+use super::{Service, blocking};
 use crate::bundle::Bundle;
 use crate::cleanup::Remains;
 use crate::cli::check_name;
@@ -222,7 +222,7 @@ impl Service {
         };
         let state = self.paths.container(&self.namespace, id);
         let (id, root) = (id.to_owned(), root.to_owned());
-        let removal = tokio::task::spawn_blocking(move || {
+        let removal = blocking::run(move || {
             let remains = Remains {
                 id: &id,
                 state: &state,

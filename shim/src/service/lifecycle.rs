@@ -10,10 +10,11 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
 use libcontainer::notify_socket::NOTIFY_FILE;
 use nix::sys::signal::Signal;
+use tokio::sync::watch;
 
-use super::Service;
 use super::container::{Exit, Status};
-use super::state::no_such;
+use super::state::{Deleting, no_such};
+use super::{Service, blocking};
 use crate::cleanup::Remains;
 use crate::events::timestamp;
 use crate::fault::{Fault, Kind, Result};
@@ -114,20 +115,37 @@ impl Service {
 
     /// Removes a container that has ended, or that never ran.
     pub(super) async fn delete_container(&self, id: &str) -> Result<(i32, Exit)> {
-        let status = self.state.lock().container(id)?.status();
+        let result = self.delete_once(id).await;
+        // containerd closes the connection when a Delete finds nothing: not before the other one has been answered.
+        let other = self.state.lock().deleting.get(id).cloned();
+        if let (Err(_), Some(mut other)) = (&result, other) {
+            let _ = other.done.changed().await;
+        }
+        result
+    }
+
+    async fn delete_once(&self, id: &str) -> Result<(i32, Exit)> {
+        // A client gave up on its Create, and containerd takes away what it made: once there is something to take.
+        let mut status = self.state.lock().container(id)?.init.subscribe();
+        let created = status.wait_for(|status| *status != Status::Creating).await;
+        let status = *created.map_err(|_| no_such(id))?;
         if let Status::Created { .. } = status {
             // Its process waits for a Start that will not come. It may just have ended: no matter.
             let _ = self.kill_container(id, Signal::SIGKILL as u32, false).await;
             self.wait_container(id).await?;
         }
         // Whoever takes the container out deletes it; a second Delete at the same time finds nothing.
+        let (_done, done) = watch::channel(());
         let mut container = {
             let mut state = self.state.lock();
             let status = state.container(id)?.status();
             if status.exit().is_none() {
                 return Err(not_in(id, "stopped", status));
             }
-            state.containers.remove(id).ok_or_else(|| no_such(id))?
+            let container = state.containers.remove(id).ok_or_else(|| no_such(id))?;
+            let last = container.describe(id, "")?;
+            state.deleting.insert(id.to_owned(), Deleting { done, last });
+            container
         };
         // All at once: each may have to wait for a client that does not read.
         let execs = container.execs.drain().map(|(_, exec)| exec.process.held);
@@ -138,7 +156,7 @@ impl Service {
         };
         let dir = self.paths.container(&self.namespace, id);
         let name = id.to_owned();
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = blocking::run(move || {
             let rootfs = container.bundle.rootfs();
             let remains = Remains {
                 id: &name,
@@ -152,17 +170,21 @@ impl Service {
             (container, result)
         })
         .await;
-        let (container, result) =
-            removed.map_err(|error| Fault::internal(format!("delete of container {id}: {error}")))?;
+        if let Ok((_, Ok(()))) = &removed {
+            held.finish().await;
+            for end in ends {
+                let _ = end.await;
+            }
+        }
+        let mut state = self.state.lock();
+        state.deleting.remove(id);
+        let (container, result) = removed?;
         if let Err(fault) = result {
             // Still there, so that a second Delete can finish it.
-            self.state.lock().containers.insert(id.to_owned(), container);
+            state.containers.insert(id.to_owned(), container);
             return Err(fault);
         }
-        held.finish().await;
-        for end in ends {
-            let _ = end.await;
-        }
+        drop(state);
         self.published_delete(id, pid, exit);
         Ok((pid, exit))
     }

@@ -1,8 +1,10 @@
 //! The Task service: containerd's calls, each a few lines over the shim's state and its zygote.
 //! Source: containerd `api/runtime/task/v3/shim.proto`; v2 has the same messages under another name.
 
+mod blocking;
 mod container;
 mod create;
+mod ending;
 mod exec;
 mod lifecycle;
 mod process;
@@ -20,7 +22,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc::{self, asynchronous::TtrpcContext};
-use containerd_shim_protos::types::task::{ProcessInfo, Status as TaskStatus};
+use containerd_shim_protos::types::task::ProcessInfo;
 use tandem_image::Resolver;
 use tokio::sync::Notify;
 
@@ -77,14 +79,21 @@ impl Service {
         self.state.events().drain(patience).await;
     }
 
-    /// Whether there is no container.
+    /// Whether there is no container, and none on its way in or out.
     pub fn is_idle(&self) -> bool {
-        self.state.lock().containers.is_empty()
+        let state = self.state.lock();
+        state.containers.is_empty() && state.calls == 0
     }
 
     /// Runs a call to its end even if containerd stops waiting for it: half a create or delete would be neither there
     /// nor gone.
     async fn to_its_end<T: Send + 'static>(&self, call: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let counted = self.begin_call();
+        let call = async move {
+            let result = call.await;
+            drop(counted);
+            result
+        };
         tokio::spawn(call)
             .await
             .unwrap_or_else(|error| Err(Fault::internal(format!("the call failed in the shim: {error}"))))
@@ -92,27 +101,10 @@ impl Service {
 
     fn state_of(&self, id: &str, exec_id: &str) -> Result<api::StateResponse> {
         let state = self.state.lock();
-        let container = state.container(id)?;
-        let process = container.process(exec_id)?;
-        let status = process.status();
-        let paused = container.paused && matches!(status, Status::Running { .. });
-        let mut response = api::StateResponse {
-            id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
-            bundle: container.bundle.path().display().to_string(),
-            pid: status.pid().map_or(0, i32::unsigned_abs),
-            status: if paused { TaskStatus::PAUSED } else { status.as_task() }.into(),
-            stdin: process.names.stdin.clone(),
-            stdout: process.names.stdout.clone(),
-            stderr: process.names.stderr.clone(),
-            terminal: process.names.terminal,
-            ..Default::default()
-        };
-        if let Some(exit) = status.exit() {
-            response.exit_status = exit.status;
-            response.exited_at = MessageField::some(timestamp(exit.at));
+        match state.deleting.get(id) {
+            Some(deleting) if exec_id.is_empty() => Ok(deleting.last.clone()),
+            _ => state.container(id)?.describe(id, exec_id),
         }
-        Ok(response)
     }
 
     /// The container's processes, those of execs with their names. Of one that has ended it is the pid it had:
@@ -287,9 +279,10 @@ impl Task for Service {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: api::ShutdownRequest) -> ttrpc::Result<api::Empty> {
-        // The shim is its whole pod's: containerd says Shutdown after each container of it.
-        if request.now || self.state.lock().containers.is_empty() {
+        if request.now {
             self.exit.notify_one();
+        } else {
+            self.end_if_empty();
         }
         Ok(api::Empty::new())
     }

@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use containerd_shim_protos::api::StateResponse;
 use containerd_shim_protos::events::task::{TaskCreate, TaskExecStarted, TaskExit, TaskIO, TaskOOM};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::container::{Container, Exit, Status};
 use crate::cgroup::Cgroups;
@@ -35,11 +36,27 @@ pub struct State {
 pub struct Inner {
     /// The containers by id.
     pub containers: HashMap<String, Container>,
+    /// Those that a Delete is at, until it is done.
+    pub deleting: HashMap<String, Deleting>,
+    /// Calls at work that create or remove something.
+    pub calls: usize,
+    /// Whether the shim is to end with the last of them.
+    pub shutdown: bool,
     pending: HashMap<Op, Pending>,
     unclaimed: VecDeque<Unclaimed>,
     /// Ends that nobody claimed at once, so far.
     unclaimed_count: u64,
     last_op: Op,
+}
+
+/// A container that is being deleted. containerd asks for its state while its own exit handling is at the Delete, and
+/// takes one that is not found for one whose end it has dealt with.
+#[derive(Clone)]
+pub struct Deleting {
+    /// Closed when it is gone.
+    pub done: watch::Receiver<()>,
+    /// Its last state.
+    pub last: StateResponse,
 }
 
 /// What the zygote answered.

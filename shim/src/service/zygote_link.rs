@@ -43,7 +43,8 @@ impl ZygoteLink {
                 })
                 .await;
             match received {
-                Ok(Some((report, fds))) => self.state.take(report, fds),
+                // A terminal that was lost for want of descriptors is missed where it is looked for.
+                Ok(Some(received)) => self.state.take(received.message, received.fds.unwrap_or_default()),
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "cannot read from the zygote");

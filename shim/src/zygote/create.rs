@@ -10,6 +10,7 @@ use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
 use super::adapt::{self, Surroundings};
@@ -18,12 +19,21 @@ use super::labels::{self, Modules};
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Create, Op, Report, Workload};
-use super::{Answered, Zygote, keyring, rlimits, staging};
+use super::{Answered, Zygote, causes, keyring, rlimits, staging};
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Kind, Result, chain};
 
 /// Name of the socket in the bundle by which a terminal comes.
 const CONSOLE_SOCKET: &str = "console.sock";
+/// What the kernel answers when the node is short of something.
+const SHORTAGES: [Errno; 6] = [
+    Errno::ENOSPC,
+    Errno::EDQUOT,
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::EAGAIN,
+    Errno::ENOMEM,
+];
 
 /// Creates the container up to the point where its confined first process waits for Start.
 pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) -> Result<Answered> {
@@ -158,7 +168,7 @@ pub fn start_with_hooks(state: PathBuf) -> Result<()> {
 
 /// Names the container and tells what the bundle got wrong from what the host could not do.
 fn explain(create: &Create, error: &LibcontainerError) -> Fault {
-    let text = chain(error);
+    let text = causes::of(error);
     let kind = match error {
         LibcontainerError::InvalidSpec(_) | LibcontainerError::MissingSpec(_) | LibcontainerError::InvalidID(_) => {
             Kind::InvalidArgument
@@ -167,7 +177,7 @@ fn explain(create: &Create, error: &LibcontainerError) -> Fault {
         // The container's first process reports as text what it found wrong inside.
         _ if text.contains(super::linux::NOT_FOUND) => Kind::NotFound,
         _ if text.contains(super::linux::NOT_EXECUTABLE) => Kind::InvalidArgument,
-        _ if text.contains("ENOSPC") => Kind::ResourceExhausted,
+        _ if SHORTAGES.iter().any(|shortage| text.contains(shortage.desc())) => Kind::ResourceExhausted,
         _ => Kind::Internal,
     };
     Fault {

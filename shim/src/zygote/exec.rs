@@ -63,7 +63,13 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
                     let job = ready.job(name, export.as_deref());
                     let memory = crate::memory::budget(memory);
                     // The zygote's own descriptors are closed before.
-                    Program::Wasm(WasmExecutor::new(*ready, job, memory, handover.transpose()?, Vec::new()))
+                    Program::Wasm(WasmExecutor::new(
+                        *ready,
+                        job,
+                        memory,
+                        handover.transpose()?,
+                        Vec::new(),
+                    ))
                 }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }

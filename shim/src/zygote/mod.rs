@@ -12,7 +12,9 @@
 //! the zygote, which is its subreaper.
 
 mod adapt;
+mod ancillary;
 mod as_execve;
+mod causes;
 mod create;
 mod exec;
 mod handover;
@@ -149,8 +151,14 @@ impl Zygote {
     /// Handles one request; `false` when the service is gone.
     fn take_request(&mut self) -> bool {
         match wire::receive::<Request>(self.socket.as_fd(), MsgFlags::empty()) {
-            Ok(Some((request, fds))) => {
-                self.handle(request, fds);
+            Ok(Some(received)) => {
+                match received.fds {
+                    Ok(fds) => self.handle(received.message, fds),
+                    Err(fault) => self.report(&Report::Failed {
+                        op: received.message.op(),
+                        fault,
+                    }),
+                }
                 true
             }
             Ok(None) => false,
@@ -201,7 +209,10 @@ impl Zygote {
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
-                let answered = work(self).unwrap_or_else(|fault| Report::Failed { op, fault }.into());
+                let answered = work(self).unwrap_or_else(|fault| {
+                    let fault = fault.shortened();
+                    Report::Failed { op, fault }.into()
+                });
                 self.report_with(&answered.report, answered.fd.as_ref());
                 std::process::exit(0);
             }

@@ -2,23 +2,21 @@
 //! SOCK_SEQPACKET socket pair, with descriptors as ancillary data. Both ends are this binary.
 
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut, Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{IoSlice, Seek, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::ancillary;
 use crate::fault::Fault;
 
 /// Longest message: paths and an error text. A longer text is cut before it is sent.
 const MAX_MESSAGE: usize = 64 * 1024;
-/// Descriptors with one message: a process section, three streams, a memory limit and a module.
-const MAX_FDS: usize = 6;
 
 /// Number of an operation, to find the waiting caller by.
 pub type Op = u64;
@@ -57,6 +55,18 @@ pub enum Request {
         /// The container's state directory.
         state: PathBuf,
     },
+}
+
+impl Request {
+    /// Operation to answer.
+    pub fn op(&self) -> Op {
+        match self {
+            Request::Create { op, .. }
+            | Request::Exec { op, .. }
+            | Request::Kill { op, .. }
+            | Request::StartWithHooks { op, .. } => *op,
+        }
+    }
 }
 
 /// A container to create.
@@ -178,33 +188,41 @@ pub fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[RawFd], fl
     }
 }
 
+/// A message, with what came with it.
+#[derive(Debug)]
+pub struct Received<M> {
+    /// The message.
+    pub message: M,
+    /// Its descriptors; none, if any of them could not be taken in.
+    pub fds: std::result::Result<Vec<OwnedFd>, Fault>,
+}
+
 /// Receives one message; `None` when the other end is closed.
-pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>, flags: MsgFlags) -> nix::Result<Option<(M, Vec<OwnedFd>)>> {
+pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>, flags: MsgFlags) -> nix::Result<Option<Received<M>>> {
     let mut bytes = vec![0u8; MAX_MESSAGE];
-    let mut control = cmsg_space!([RawFd; MAX_FDS]);
-    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, fds) = loop {
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+    let arrived = loop {
+        match ancillary::receive(socket, &mut bytes, flags.bits()) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(received) => {
-                let mut fds = Vec::new();
-                for message in received.cmsgs()? {
-                    if let ControlMessageOwned::ScmRights(received) = message {
-                        // SAFETY: the kernel has just installed these descriptors for us; nobody else knows them.
-                        fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                    }
-                }
-                break (received.bytes, fds);
-            }
+            other => break other?,
         }
     };
-    if length == 0 {
+    if arrived.length == 0 {
         return Ok(None);
     }
-    let message = serde_json::from_slice(&bytes[..length]).map_err(|_| Errno::EBADMSG)?;
-    Ok(Some((message, fds)))
+    let message = parse(&bytes[..arrived.length])?;
+    let fds = if arrived.lost {
+        Err(Fault::exhausted(
+            "the shim has as many files open as it may: raise its limit (RLIMIT_NOFILE, LimitNOFILE of containerd's service)",
+        ))
+    } else {
+        Ok(arrived.fds)
+    };
+    Ok(Some(Received { message, fds }))
+}
+
+/// Reads a message's bytes.
+pub fn parse<M: DeserializeOwned>(bytes: &[u8]) -> nix::Result<M> {
+    serde_json::from_slice(bytes).map_err(|_| Errno::EBADMSG)
 }
 
 #[cfg(test)]
@@ -224,9 +242,10 @@ mod tests {
         };
         send(a.as_fd(), &request, &[write.as_raw_fd()], MsgFlags::empty()).unwrap();
         drop(write);
-        let (message, mut fds) = receive::<Request>(b.as_fd(), MsgFlags::empty()).unwrap().unwrap();
-        assert!(matches!(message, Request::Kill { op: 7, .. }));
-        std::fs::File::from(fds.remove(0)).write_all(b"x").unwrap();
+        let received = receive::<Request>(b.as_fd(), MsgFlags::empty()).unwrap().unwrap();
+        assert!(matches!(received.message, Request::Kill { op: 7, .. }));
+        let write = received.fds.unwrap().remove(0);
+        std::fs::File::from(write).write_all(b"x").unwrap();
         let mut byte = [0];
         nix::unistd::read(&read, &mut byte).unwrap();
         assert_eq!(&byte, b"x");

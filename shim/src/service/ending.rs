@@ -1,0 +1,38 @@
+//! When the shim ends. containerd says Shutdown after each container of a pod, and also when a Delete found nothing
+//! because another one was at it: so a Shutdown counts once the calls that change something have come to their end.
+
+use super::Service;
+
+/// A call that creates or removes something, for as long as it lasts.
+pub struct Call(Service);
+
+impl Service {
+    /// Begins a call that the shim must not end in the middle of.
+    pub(super) fn begin_call(&self) -> Call {
+        self.state.lock().calls += 1;
+        Call(self.clone())
+    }
+
+    /// Ends the shim, unless it has containers: it is its whole pod's.
+    pub(super) fn end_if_empty(&self) {
+        let mut state = self.state.lock();
+        if state.calls > 0 {
+            state.shutdown = true;
+        } else if state.containers.is_empty() {
+            self.exit.notify_one();
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let asked = {
+            let mut state = self.0.state.lock();
+            state.calls -= 1;
+            state.calls == 0 && std::mem::take(&mut state.shutdown)
+        };
+        if asked {
+            self.0.end_if_empty();
+        }
+    }
+}

@@ -166,7 +166,7 @@ mod tests {
         fn systemd_cgroup_survives_its_encoding(systemd_cgroup: bool, root in ".{0,9}") {
             let options = oci::Options { systemd_cgroup, root, ..Default::default() };
             let any = any("containerd.runc.v1.Options", options.write_to_bytes().unwrap());
-            assert_eq!(Options::decode(Some(&any)).unwrap(), Options { systemd_cgroup });
+            assert_eq!(Options::decode(Some(&any)).unwrap(), Options { systemd_cgroup, ..Default::default() });
         }
     }
 

@@ -47,11 +47,10 @@ pub fn mount_mapped(each: &Mount, parsed: &Parsed, mappings: &Mappings, target: 
     let mounted = if parsed.flags.contains(MsFlags::MS_BIND) {
         bind(Path::new(&each.source), parsed, &namespace)
     } else if each.type_ == "overlay" {
-        let in_thread = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let made = scope.spawn(|| overlay(parsed, &namespace, target)).join();
             made.unwrap_or(Err(Errno::EIO))
-        });
-        in_thread
+        })
     } else {
         return Err(Fault::unimplemented(format!(
             "snapshot mounts of type \"{}\" cannot have ids mapped: use the overlayfs snapshotter",

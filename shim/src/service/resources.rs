@@ -114,7 +114,7 @@ async fn watch(state: Arc<State>, id: String, alarm: Alarm) {
     };
     while alarm.async_io(Interest::READABLE, Alarm::quiet).await.is_ok() {
         for _ in 0..LOOKS {
-            if state.lock().containers.get(&id).is_none() {
+            if !state.lock().containers.contains_key(&id) {
                 return;
             }
             if state.notice_oom(&id) {

@@ -63,13 +63,8 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
                     let job = ready.job(name, export.as_deref());
                     let memory = crate::memory::budget(memory);
                     // The zygote's own descriptors are closed before.
-                    Program::Wasm(WasmExecutor::new(
-                        *ready,
-                        job,
-                        memory,
-                        handover.transpose()?,
-                        Vec::new(),
-                    ))
+                    let executor = WasmExecutor::new(*ready, job, memory, handover.transpose()?, Vec::new());
+                    Program::Wasm(Box::new(executor))
                 }
                 Prepared::NeedsModule => return Ok(Report::NeedsModule { op }.into()),
             }
@@ -154,7 +149,7 @@ fn inherit_labels(process: &mut Process, own: Option<&Process>) {
 
 enum Program {
     Linux(LinuxExecutor),
-    Wasm(WasmExecutor),
+    Wasm(Box<WasmExecutor>),
 }
 
 /// The process on its way to its program.
@@ -173,7 +168,7 @@ impl Newcomer {
         let ready = self.confine(way).and_then(|spec| {
             let executor: &dyn Executor = match &program {
                 Program::Linux(linux) => linux,
-                Program::Wasm(guest) => guest,
+                Program::Wasm(guest) => guest.as_ref(),
             };
             let env = self.process.env().as_deref().unwrap_or_default();
             executor

@@ -33,6 +33,8 @@ on_both_generations! {
         shows_size(&mut terminal, "51 101").await?;
         // What has echoed a line is what the key interrupts.
         terminal.enter("cat\n")?;
+        // The shell would take for its own what it reads along.
+        tokio::time::sleep(PROMPT).await;
         terminal.enter("echoed\n")?;
         terminal.wait_for("echoed\nechoed\n").await?;
         terminal.enter("\x03")?;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
+use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager, remove_once_empty};
 use libcontainer::container::Container;
 use libcontainer::error::LibcontainerError;
 
@@ -67,29 +67,43 @@ impl Remains<'_> {
                     chain(&error)
                 ))),
             },
-            // libcontainer makes its directory before and removes it after everything else: there is nothing.
-            Err(_) if !self.state.exists() => Ok(()),
+            // libcontainer makes its directory before and removes it after everything else: there is nothing, but perhaps
+            // the cgroups of a creation that failed while its process was still ending.
+            Err(_) if !self.state.exists() => self.remove_empty_cgroup_of_spec(),
             // The shim died while the state was being written.
             Err(_) => self.remove_cgroup_of_spec(),
         }
     }
 
     fn remove_cgroup_of_spec(&self) -> Result<()> {
-        let Some(bundle) = self.bundle else { return Ok(()) };
-        let fault = |error: &dyn std::error::Error| {
-            Fault::internal(format!(
-                "cannot remove the cgroup of container {}: {}",
-                self.id,
-                chain(error)
-            ))
+        let Some(config) = self.cgroup_of_spec() else {
+            return Ok(());
         };
-        let config = CgroupConfig {
-            cgroup_path: bundle.cgroup_path(self.id),
+        let manager = create_cgroup_manager(config).map_err(|error| self.cgroup_fault(&error))?;
+        manager.remove().map_err(|error| self.cgroup_fault(&error))
+    }
+
+    fn remove_empty_cgroup_of_spec(&self) -> Result<()> {
+        let Some(config) = self.cgroup_of_spec() else {
+            return Ok(());
+        };
+        remove_once_empty(config).map_err(|error| self.cgroup_fault(&error))
+    }
+
+    fn cgroup_of_spec(&self) -> Option<CgroupConfig> {
+        Some(CgroupConfig {
+            cgroup_path: self.bundle?.cgroup_path(self.id),
             systemd_cgroup: self.systemd_cgroup,
             container_name: self.id.to_owned(),
-        };
-        let manager = create_cgroup_manager(config).map_err(|error| fault(&error))?;
-        manager.remove().map_err(|error| fault(&error))
+        })
+    }
+
+    fn cgroup_fault(&self, error: &dyn std::error::Error) -> Fault {
+        Fault::internal(format!(
+            "cannot remove the cgroup of container {}: {}",
+            self.id,
+            chain(error)
+        ))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Adapted {
     pub spec: Spec,
     /// What to have ready before libcontainer looks at the mounts.
     pub staged: Vec<Staged>,
+    /// Which of the spec's namespaces to have at a place that a mapped root can get to.
+    pub namespaces: Vec<usize>,
 }
 
 /// Something to be put below the staging directory; the mount's source then is that place.
@@ -127,11 +129,19 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
     {
         linux.readonly_paths_mut().get_or_insert_default().extend(read_only);
     }
-    if spec == *original && staged.is_empty() {
+    let namespaces = match user_namespace {
+        Some(_) => joined_namespaces(&spec),
+        None => Vec::new(),
+    };
+    if spec == *original && staged.is_empty() && namespaces.is_empty() {
         return Ok(None);
     }
     return_to_host(&mut spec, around.host_process);
-    Ok(Some(Adapted { spec, staged }))
+    Ok(Some(Adapted {
+        spec,
+        staged,
+        namespaces,
+    }))
 }
 
 fn adapt_process(process: &mut Process, around: &Surroundings) -> Result<()> {
@@ -222,6 +232,17 @@ impl UserNamespace {
             }
         })
     }
+}
+
+/// Namespaces that the container joins by a path. libcontainer opens it when it is in the user namespace already, whose
+/// root is nobody to the directories on the way.
+fn joined_namespaces(spec: &Spec) -> Vec<usize> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    let joined = namespaces.unwrap_or_default().iter().enumerate();
+    joined
+        .filter(|(_, one)| one.typ() != LinuxNamespaceType::User && one.path().is_some())
+        .map(|(index, _)| index)
+        .collect()
 }
 
 /// Devices that libcontainer would not make: it knows `/dev` only, and in a user namespace binds the host's file of

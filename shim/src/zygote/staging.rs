@@ -30,9 +30,14 @@ const SIZE: &str = "mode=0711,size=16m";
 ///
 /// `directory` is where things are staged, on the host an empty directory.
 pub fn enter(adapted: Adapted, bundle: &Path, directory: &Path) -> Result<()> {
-    let Adapted { mut spec, staged } = adapted;
+    let Adapted {
+        mut spec,
+        staged,
+        namespaces,
+    } = adapted;
     // Before the namespace changes, so that a mount that is shared with the host stays so.
     let copies: Vec<Option<OwnedFd>> = staged.iter().map(copy).collect::<Result<_>>()?;
+    let joined = copy_namespaces(&spec, &namespaces)?;
     prepare(directory)?;
     let fault =
         |what: &str, errno: Errno| Fault::internal(format!("cannot {what} for the container's mounts: {errno}"));
@@ -48,6 +53,17 @@ pub fn enter(adapted: Adapted, bundle: &Path, directory: &Path) -> Result<()> {
         Some(SIZE),
     )
     .map_err(|errno| fault("stage files", errno))?;
+    for (index, copy) in joined {
+        let place = directory.join(format!("namespace-{index}"));
+        attach(copy.as_fd(), &place).map_err(|errno| fault("attach a namespace", errno))?;
+        let all = spec
+            .linux_mut()
+            .as_mut()
+            .and_then(|linux| linux.namespaces_mut().as_mut());
+        if let Some(namespace) = all.and_then(|all| all.get_mut(index)) {
+            namespace.set_path(Some(place));
+        }
+    }
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     for (staged, copy) in staged.iter().zip(&copies) {
         let place = directory.join(staged.mount.to_string());
@@ -89,6 +105,25 @@ fn prepare(directory: &Path) -> Result<()> {
 fn detach_from_host(path: &Path) -> nix::Result<()> {
     let point = mountfd::mount_point_of(path)?;
     mount(None::<&str>, point, None::<&str>, MsFlags::MS_SLAVE, None::<&str>)
+}
+
+/// A mount of each of these namespaces' files.
+fn copy_namespaces(spec: &Spec, wanted: &[usize]) -> Result<Vec<(usize, OwnedFd)>> {
+    let all = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    let paths = wanted
+        .iter()
+        .filter_map(|index| Some((*index, all?.get(*index)?.path().as_ref()?)));
+    paths
+        .map(|(index, path)| {
+            let copy = mountfd::copy(path, false).map_err(|errno| {
+                Fault::invalid(format!(
+                    "the container cannot join namespace {}: {errno}",
+                    path.display()
+                ))
+            })?;
+            Ok((index, copy))
+        })
+        .collect()
 }
 
 fn copy(staged: &Staged) -> Result<Option<OwnedFd>> {

@@ -225,3 +225,18 @@ fn hooks_of_the_runtimes_namespace_are_sent_back_there_only_when_it_is_left() {
     assert_eq!(path(hooks.create_runtime()), Path::new("/proc/self/exe"));
     assert_eq!(path(hooks.create_container()), Path::new("/h"));
 }
+
+#[test]
+fn namespaces_that_a_mapped_root_joins_are_brought_to_where_it_can_get() {
+    let namespaces = json!([
+        { "type": "network", "path": "/run/netns/pod" }, { "type": "mount" }, { "type": "pid", "path": "/proc/7/ns/pid" },
+    ]);
+    let plain = spec(|spec| spec["linux"]["namespaces"] = namespaces.clone());
+    assert!(adapt(&plain, &around(Modules::default())).unwrap().is_none());
+    let adapted = adapted(|spec| {
+        spec["linux"]["namespaces"] = namespaces;
+        let user = json!({ "type": "user", "path": "/proc/7/ns/user" });
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(user);
+    });
+    assert_eq!(adapted.namespaces, [0, 2]);
+}

@@ -7,7 +7,10 @@ fn around(modules: Modules) -> Surroundings<'static> {
         modules,
         systemd_cgroup: false,
         is_directory: &|path| !path.ends_with("file"),
-        hierarchies: vec![("/sys/fs/cgroup/cpu,cpuacct".into(), "/sys/fs/cgroup/cpu,cpuacct/pods/c".into())],
+        hierarchies: vec![(
+            "/sys/fs/cgroup/cpu,cpuacct".into(),
+            "/sys/fs/cgroup/cpu,cpuacct/pods/c".into(),
+        )],
         host_process: 7,
     }
 }

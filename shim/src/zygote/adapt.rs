@@ -145,13 +145,7 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
 }
 
 fn adapt_process(process: &mut Process, around: &Surroundings) -> Result<()> {
-    // Effective and permitted sets that are left out, as Go leaves out empty ones, libcontainer leaves as they are:
-    // the shim's, which are full. runc and the specification take them as empty. (The zygote has no inheritable and
-    // no ambient ones, so these need no change.)
-    let mut capabilities = process.capabilities().clone().unwrap_or_else(no_capabilities);
-    let empty = |set: &Option<Capabilities>| Some(set.clone().unwrap_or_default());
-    let (effective, permitted) = (empty(capabilities.effective()), empty(capabilities.permitted()));
-    capabilities.set_effective(effective).set_permitted(permitted);
+    let capabilities = capabilities(process.capabilities().as_ref());
     process.set_capabilities(Some(capabilities));
     // `false` that is said, not left out, makes libcontainer set seccomp when the right to is gone.
     if process.no_new_privileges() == Some(false) {
@@ -175,14 +169,23 @@ fn adapt_process(process: &mut Process, around: &Surroundings) -> Result<()> {
     Ok(())
 }
 
-fn no_capabilities() -> LinuxCapabilities {
-    let mut none = LinuxCapabilities::default();
-    none.set_bounding(None)
-        .set_effective(None)
-        .set_permitted(None)
-        .set_inheritable(None)
-        .set_ambient(None);
-    none
+/// Capabilities as libcontainer has to be told them. Effective and permitted sets that are left out, as Go leaves out
+/// empty ones, it leaves as they are: the shim's, which are full. runc and the specification take them as empty. (The
+/// zygote has no inheritable and no ambient ones, so these need no change.)
+pub fn capabilities(said: Option<&LinuxCapabilities>) -> LinuxCapabilities {
+    let mut capabilities = said.cloned().unwrap_or_else(|| {
+        let mut none = LinuxCapabilities::default();
+        none.set_bounding(None)
+            .set_effective(None)
+            .set_permitted(None)
+            .set_inheritable(None)
+            .set_ambient(None);
+        none
+    });
+    let empty = |set: &Option<Capabilities>| Some(set.clone().unwrap_or_default());
+    let (effective, permitted) = (empty(capabilities.effective()), empty(capabilities.permitted()));
+    capabilities.set_effective(effective).set_permitted(permitted);
+    capabilities
 }
 
 fn adapt_linux(linux: &mut Linux, around: &Surroundings, user_namespace: Option<&UserNamespace>) {

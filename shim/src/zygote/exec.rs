@@ -30,7 +30,7 @@ use super::join::Way;
 use super::linux::LinuxExecutor;
 use super::wasm::{self, Prepared, WasmExecutor};
 use super::wire::{Exec, Op, Report, Workload};
-use super::{Answered, Zygote, home, labels};
+use super::{Answered, Zygote, adapt, home, keyring, labels};
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Result, chain};
 use crate::stdio::Size;
@@ -78,6 +78,7 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
     // The processes of the container will see the new one before it is done with what is the shim's: its memory and its
     // descriptors are none of theirs. An execve ends this. Source: runc, CVE-2016-9962.
     nix::sys::prctl::set_dumpable(false).map_err(|errno| fault("hide the process from the container", errno))?;
+    keyring::leave(&exec.id);
     way.enter_for_children()?;
     let private = zygote.private_fds();
     // SAFETY: a worker is single-threaded, so the child may go on as a full process.
@@ -241,10 +242,8 @@ impl Newcomer {
         }
         let dropped = capabilities::reset_effective(syscall.as_ref()).and_then(|()| {
             let inherited = own.and_then(|own| own.capabilities().as_ref());
-            match self.process.capabilities().as_ref().or(inherited) {
-                Some(caps) => capabilities::drop_privileges(caps, syscall.as_ref()),
-                None => Ok(()),
-            }
+            let said = self.process.capabilities().as_ref().or(inherited);
+            capabilities::drop_privileges(&adapt::capabilities(said), syscall.as_ref())
         });
         dropped.map_err(|error| Fault::internal(format!("cannot set the capabilities: {}", chain(&error))))?;
         if entered.is_err() {

@@ -45,25 +45,34 @@ pub fn are_asked_for(spec: &Spec) -> bool {
         || asked(process.and_then(|process| process.selinux_label().as_ref()))
 }
 
-/// Has SELinux give the process its label with the next execve. libcontainer does so for AppArmor's profile only.
+/// Has the security modules give the process its labels with the next execve. libcontainer does so for AppArmor's
+/// profile and a container's first process only.
 pub fn set_for_next_exec(spec: &Spec) -> io::Result<()> {
-    let label = spec.process().as_ref().and_then(selinux_label);
-    match label {
-        Some(label) => write(&own_attribute, label),
+    match spec.process().as_ref() {
+        Some(process) => set(&own_attribute, process),
         None => Ok(()),
     }
 }
 
-fn selinux_label(process: &Process) -> Option<&str> {
-    process.selinux_label().as_deref().filter(|label| !label.is_empty())
+/// With `open` for the files of this thread, by their names below `/proc/thread-self`.
+fn set(open: &dyn Fn(&str) -> io::Result<File>, process: &Process) -> io::Result<()> {
+    let given = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
+    if let Some(profile) = given(process.apparmor_profile()) {
+        // A directory of its own since Linux 5.8; before, the module that was loaded first had the files.
+        let own = || open("attr/apparmor/exec").or_else(|_| open("attr/exec"));
+        write(own(), &format!("exec {profile}"))
+            .map_err(|error| io::Error::new(error.kind(), format!("AppArmor profile \"{profile}\": {error}")))?;
+    }
+    if let Some(label) = given(process.selinux_label()) {
+        write(open("attr/exec"), &label)
+            .map_err(|error| io::Error::new(error.kind(), format!("SELinux label \"{label}\": {error}")))?;
+    }
+    Ok(())
 }
 
-fn write(open: &dyn Fn(&str) -> io::Result<File>, label: &str) -> io::Result<()> {
-    let fault = |error: io::Error| io::Error::new(error.kind(), format!("SELinux label \"{label}\": {error}"));
-    // In one write, as the kernel takes it.
-    open("attr/exec")
-        .and_then(|mut file| file.write_all(label.as_bytes()))
-        .map_err(fault)
+/// In one write, as the kernel takes it.
+fn write(file: io::Result<File>, text: &str) -> io::Result<()> {
+    file?.write_all(text.as_bytes())
 }
 
 /// Opens a file of this very thread, in a procfs that is one: the image may have put anything at `/proc`.
@@ -100,19 +109,62 @@ mod tests {
         assert!(Modules::below(sys.path()).apparmor);
     }
 
+    fn labelled(edit: impl FnOnce(&mut Process)) -> Process {
+        let mut process = Process::default();
+        edit(&mut process);
+        process
+    }
+
+    /// A directory that stands for `/proc/thread-self`.
+    struct Attributes(tempfile::TempDir);
+
+    impl Attributes {
+        fn with(names: &[&str]) -> Self {
+            let proc = tempfile::tempdir().unwrap();
+            for name in names {
+                let file = proc.path().join(name);
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(file, "").unwrap();
+            }
+            Self(proc)
+        }
+
+        fn set(&self, process: &Process) -> io::Result<()> {
+            let open = |name: &str| std::fs::OpenOptions::new().write(true).open(self.0.path().join(name));
+            set(&open, process)
+        }
+
+        fn read(&self, name: &str) -> String {
+            std::fs::read_to_string(self.0.path().join(name)).unwrap()
+        }
+    }
+
     #[test]
-    fn the_label_is_written_whole_to_the_threads_exec_attribute() {
-        let proc = tempfile::tempdir().unwrap();
-        std::fs::create_dir(proc.path().join("attr")).unwrap();
-        std::fs::write(proc.path().join("attr/exec"), "").unwrap();
-        let open = |name: &str| std::fs::OpenOptions::new().write(true).open(proc.path().join(name));
-        write(&open, LABEL).unwrap();
-        assert_eq!(std::fs::read_to_string(proc.path().join("attr/exec")).unwrap(), LABEL);
+    fn an_selinux_label_is_written_whole_to_the_exec_attribute() {
+        let attributes = Attributes::with(&["attr/exec", "attr/apparmor/exec"]);
+        let process = labelled(|process| _ = process.set_selinux_label(Some(LABEL.into())));
+        attributes.set(&process).unwrap();
+        assert_eq!(attributes.read("attr/exec"), LABEL);
+        assert_eq!(attributes.read("attr/apparmor/exec"), "");
+    }
+
+    #[test]
+    fn an_apparmor_profile_goes_to_its_modules_own_attribute_where_there_is_one() {
+        let process = labelled(|process| _ = process.set_apparmor_profile(Some("p".into())));
+        for (names, expected) in [
+            (&["attr/exec", "attr/apparmor/exec"] as &[&str], "attr/apparmor/exec"),
+            (&["attr/exec"], "attr/exec"),
+        ] {
+            let attributes = Attributes::with(names);
+            attributes.set(&process).unwrap();
+            assert_eq!(attributes.read(expected), "exec p");
+        }
     }
 
     #[test]
     fn a_label_that_cannot_be_set_is_named() {
-        let error = write(&|_| Err(io::ErrorKind::NotFound.into()), LABEL).unwrap_err();
+        let process = labelled(|process| _ = process.set_selinux_label(Some(LABEL.into())));
+        let error = Attributes::with(&[]).set(&process).unwrap_err();
         assert!(error.to_string().contains(LABEL), "{error}");
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::json;
 use tandem_integration::{Result, on_both_generations};
 
-use super::Both;
+use super::{Both, Running};
 
 const NONE: &str = "0000000000000000";
 /// `CAP_NET_BIND_SERVICE` alone.
@@ -53,6 +53,25 @@ on_both_generations! {
                     assert_eq!(status[set], NONE, "{set} with {capabilities}");
                 }
             }).await?;
+        }
+        both.stop().await
+    }
+
+    async fn an_exec_has_no_capability_that_its_container_has_not(generation: Generation) -> Result<()> {
+        let both = Both::start(generation).await?;
+        let tools = tempfile::tempdir().unwrap();
+        std::fs::copy(tandem_integration::guests::path("echo.wasm")?, tools.path().join("echo.wasm")).unwrap();
+        let [_, linux] = both.waiting();
+        for capabilities in [json!({}), json!(null)] {
+            let running = Running::start(linux.clone().id(both.ctd.session().home().unique("c")).bind(tools.path(), "/tools", false)
+                .edit(|spec| spec["process"]["capabilities"] = capabilities.clone())).await?;
+            for args in [["/tools/echo.wasm", "cat", "/proc/self/status"].as_slice(), &["cat", "/proc/self/status"]] {
+                let output = running.task.exec(args.iter().copied()).run().await?;
+                for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                    assert!(output.stdout.contains(&format!("{set}:\t{NONE}\n")), "{args:?} {capabilities}: {}", output.stdout);
+                }
+            }
+            running.end().await?;
         }
         both.stop().await
     }

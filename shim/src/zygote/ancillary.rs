@@ -63,7 +63,7 @@ unsafe fn take_rights(header: &libc::msghdr) -> Vec<OwnedFd> {
             let data = unsafe { libc::CMSG_DATA(message) }.cast::<RawFd>();
             // SAFETY: it only computes with numbers.
             let head = unsafe { libc::CMSG_LEN(0) } as usize;
-            for index in 0..(length as usize).saturating_sub(head) / size_of::<RawFd>() {
+            for index in 0..length.saturating_sub(head) / size_of::<RawFd>() {
                 // SAFETY: within the message's length. The kernel installed this descriptor for us; nobody else knows it.
                 fds.push(unsafe { OwnedFd::from_raw_fd(data.add(index).read_unaligned()) });
             }

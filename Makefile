@@ -16,7 +16,7 @@ CARGO = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable
 BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin containerd-shim-tandem-v1 -- $(STATIC)
 BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
-.PHONY: help build demo test unit integration conformance lint fmt bench clean
+.PHONY: help build demo test unit integration conformance lint fmt fuzz bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -56,6 +56,18 @@ lint: ## Check formatting, lints, licences and advisories
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	integration/audit
+
+# Targets and seconds for each: make fuzz FUZZ="bundle wire" FUZZ_SECONDS=600. The sanitizers that cargo-fuzz wants are in
+# stable Rust too, behind its bootstrap switch.
+FUZZ ?= bundle options bootstrap wire requests cli image
+FUZZ_SECONDS ?= 60
+fuzz: ## Fuzz the parsers, a minute each
+	@integration/setup shim fuzz
+	cd shim && for target in $(FUZZ); do \
+		mkdir -p fuzz/corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 PATH="$(TANDEM_CACHE)/cargo-fuzz/bin:$$PATH" CARGO_TARGET_DIR=$(TANDEM_CACHE)/fuzz-target \
+			$(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS); \
+	done
 
 fmt: ## Format the sources
 	cargo fmt --all

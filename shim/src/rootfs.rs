@@ -143,8 +143,11 @@ fn compact_lowerdirs(data: &str) -> Option<(PathBuf, String)> {
         }
     }
     let dir = dir?.to_owned();
-    let relative =
-        |layer: &str| -> Option<String> { Some(Path::new(layer).strip_prefix(&dir).ok()?.to_str()?.to_owned()) };
+    let relative = |layer: &str| -> Option<String> {
+        let below = Path::new(layer).strip_prefix(&dir).ok()?.to_str()?;
+        // The directory itself may be a layer; an empty name would be none.
+        Some(if below.is_empty() { "." } else { below }.to_owned())
+    };
     let options: Option<Vec<String>> = data
         .split(',')
         .map(|option| match option.strip_prefix("lowerdir=") {

@@ -2,6 +2,7 @@
 //! mount. Used by the Delete call, by a Create that failed, and by the `delete` action after a shim died.
 
 use std::path::Path;
+use std::time::Duration;
 
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager, remove_once_empty};
 use libcontainer::container::Container;
@@ -11,6 +12,10 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
 use crate::fault::{Fault, Result, chain};
 use crate::rootfs;
+
+/// How often, and how far apart, a dead shim's cgroups are removed.
+const ROUNDS: u32 = 3;
+const ROUND: Duration = Duration::from_millis(10);
 
 /// What is known of a container that is to be cleaned up.
 pub struct Remains<'a> {
@@ -26,6 +31,8 @@ pub struct Remains<'a> {
     pub cgroups: &'a Cgroups,
     /// Whether systemd made them.
     pub systemd_cgroup: bool,
+    /// Whether the shim that made them was killed, perhaps in the middle of a call.
+    pub shim_is_dead: bool,
 }
 
 impl Remains<'_> {
@@ -47,6 +54,15 @@ impl Remains<'_> {
         }
         let removed = self.remove_by_libcontainer();
         self.cgroups.remove()?;
+        if self.shim_is_dead {
+            // Whatever libcontainer made of a creation that was cut off: its processes may be at it still, for the
+            // moment that the zygote needs to end them.
+            for _ in 0..ROUNDS {
+                self.remove_cgroup_of_spec()?;
+                std::thread::sleep(ROUND);
+            }
+            return remove_dir(self.state);
+        }
         removed.and_then(|()| remove_dir(self.state))
     }
 

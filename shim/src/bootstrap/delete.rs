@@ -46,6 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
         bundle: bundle.as_ref(),
         cgroups: &Cgroups::default(),
         systemd_cgroup: container.as_ref().is_some_and(Container::systemd),
+        shim_is_dead: true,
     }
     .remove()?;
     remove_dead_socket(&paths, &path);

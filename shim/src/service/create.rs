@@ -230,6 +230,7 @@ impl Service {
                 bundle: Some(&container.bundle),
                 cgroups: &container.cgroups,
                 systemd_cgroup: container.systemd_cgroup,
+                shim_is_dead: false,
             };
             if let Err(fault) = remains.remove() {
                 tracing::error!(id, %fault, "cannot clean up after a failed create");

@@ -165,6 +165,7 @@ impl Service {
                 bundle: Some(&container.bundle),
                 cgroups: &container.cgroups,
                 systemd_cgroup: container.systemd_cgroup,
+                shim_is_dead: false,
             };
             let result = remains.remove();
             (container, result)

@@ -43,7 +43,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 use tandem_engine::{Host, Kind};
 use wasmtime::Engine;
 
@@ -200,12 +200,18 @@ impl Zygote {
 
     /// Runs `work` in a forked worker that reports its result and exits.
     fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Answered>) {
+        let zygote = getpid();
         // SAFETY: the zygote is single-threaded, so the child may go on as a full process.
         match unsafe { fork() } {
             Ok(ForkResult::Parent { child }) => {
                 self.workers.insert(child.as_raw(), op);
             }
             Ok(ForkResult::Child) => {
+                // What a worker makes when the zygote is gone nobody would ever take away.
+                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+                if getppid() != zygote {
+                    std::process::exit(1);
+                }
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);

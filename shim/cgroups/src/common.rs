@@ -76,14 +76,20 @@ pub fn cgroup_v1_directories(config: CgroupConfig) -> Result<Option<Vec<(PathBuf
     }
 }
 
+/// The directories that `config` names, each with the controllers of its hierarchy; none of them on cgroup v2.
+pub fn directories(config: CgroupConfig) -> Result<Vec<(Vec<&'static str>, PathBuf)>, CreateCgroupSetupError> {
+    Ok(match create_cgroup_manager(config)? {
+        AnyCgroupManager::V1(manager) => manager.controllers(),
+        AnyCgroupManager::V2(manager) | AnyCgroupManager::Systemd(_, manager) => {
+            vec![(Vec::new(), manager.directory())]
+        }
+    })
+}
+
 /// Removes the cgroups that `config` names as soon as nothing is in them; kills nothing. For what a creation that
 /// failed leaves: its process may take a moment to end, and the name may be another's.
 pub fn remove_once_empty(config: CgroupConfig) -> Result<(), CreateCgroupSetupError> {
-    let directories = match create_cgroup_manager(config)? {
-        AnyCgroupManager::V1(manager) => manager.directories().into_iter().map(|(_, dir)| dir).collect(),
-        AnyCgroupManager::V2(manager) | AnyCgroupManager::Systemd(_, manager) => vec![manager.directory()],
-    };
-    for dir in directories {
+    for (_, dir) in directories(config)? {
         remove_dir_once_empty(&dir)?;
     }
     Ok(())

@@ -19,6 +19,20 @@ pub struct Control {
 }
 
 impl Control {
+    /// The directories, each with the controllers of its hierarchy; none of them on cgroup v2.
+    pub fn directories(&self) -> Result<Vec<(Vec<&'static str>, PathBuf)>> {
+        libcgroups::common::directories(self.config())
+            .map_err(|error| Fault::internal(self.message("find the cgroups of", &error)))
+    }
+
+    fn config(&self) -> CgroupConfig {
+        CgroupConfig {
+            cgroup_path: self.path.clone(),
+            systemd_cgroup: self.systemd,
+            container_name: self.id.clone(),
+        }
+    }
+
     /// Stops all processes where they are.
     pub fn freeze(&self) -> Result<()> {
         self.set(FreezerState::Frozen, "pause")
@@ -52,12 +66,7 @@ impl Control {
         work: impl FnOnce(&dyn CgroupManager<Error = libcgroups::Error>) -> std::result::Result<(), libcgroups::Error>,
     ) -> Result<()> {
         let fault = |error: &dyn std::error::Error| Fault::internal(self.message(what, error));
-        let manager = create_cgroup_manager(CgroupConfig {
-            cgroup_path: self.path.clone(),
-            systemd_cgroup: self.systemd,
-            container_name: self.id.clone(),
-        })
-        .map_err(|error| fault(&error))?;
+        let manager = create_cgroup_manager(self.config()).map_err(|error| fault(&error))?;
         work(&manager).map_err(|error| {
             let kind = match error {
                 // The kernel does not take the value, or the node does not have the controller.

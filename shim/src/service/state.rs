@@ -168,7 +168,7 @@ impl State {
         let Some(container) = inner.containers.get_mut(id) else {
             return;
         };
-        container.cgroups = Cgroups::of(pid).unwrap_or_else(|error| {
+        container.cgroups = Cgroups::of(pid, &container.control(id)).unwrap_or_else(|error| {
             tracing::warn!(id, pid, %error, "cannot tell the container's cgroups");
             Cgroups::default()
         });

@@ -36,8 +36,9 @@ pub struct Way {
 impl Way {
     /// Opens the way to the container whose first process is `init`, a child of the caller's parent.
     ///
-    /// The process may be ending meanwhile. It then loses first its namespaces, later its cgroups: so the cgroups are
-    /// looked up first, and a namespace that is missing means that nothing was found.
+    /// The process may be ending meanwhile. From the first moment of that on the kernel says `/` for its cgroups of
+    /// version 1, and some time later it has no namespaces: so after the cgroups have been looked up it is made sure that
+    /// it was not ending by then.
     pub fn open(init: i32) -> Result<Self> {
         let gone = || Fault::precondition("the container is not running: its first process has ended");
         // What is opened below this descriptor is of this very process, even if its id is given to another.
@@ -56,7 +57,11 @@ impl Way {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(fault)?;
         let own = std::fs::read_to_string("/proc/self/cgroup").map_err(fault)?;
         let mut cgroups = Vec::new();
-        for path in procs_files(&mounts, &own, &read("cgroup").map_err(|_| gone())?) {
+        let theirs = read("cgroup").map_err(|_| gone())?;
+        if is_ending(&read("stat").map_err(|_| gone())?) {
+            return Err(gone());
+        }
+        for path in procs_files(&mounts, &own, &theirs) {
             let file = File::options().write(true).open(&path);
             let file = file.map_err(|error| Fault::internal(format!("cannot open {}: {error}", path.display())))?;
             cgroups.push((path, file));
@@ -133,6 +138,15 @@ fn is_ours(stat: &str) -> bool {
     })
 }
 
+/// Whether the kernel is at the end of the process. Source: proc_pid_stat(5), field 9; `PF_EXITING` of
+/// `include/linux/sched.h`; `proc_cgroup_show` of `kernel/cgroup/cgroup.c`.
+fn is_ending(stat: &str) -> bool {
+    const EXITING: u64 = 0x4;
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let flags = fields.and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
+    flags.is_none_or(|flags| flags & EXITING != 0)
+}
+
 /// Parent's id in `/proc/PID/stat`; the name in parentheses may hold anything.
 fn parent(stat: &str) -> Option<i32> {
     let (_, fields) = stat.rsplit_once(')')?;
@@ -191,6 +205,14 @@ mod tests {
             .map(|path| PathBuf::from(format!("/sys/fs/cgroup/{path}/cgroup.procs")));
         assert_eq!(procs_files(mounts, own, theirs), expected);
         assert!(procs_files(mounts, own, own).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_is_ending_is_known_by_its_flags() {
+        let stat = |flags: u32| format!("7 (a) b) S 42 7 7 0 -1 {flags} 0 0");
+        assert!(!is_ending(&stat(0x0040_0100)));
+        assert!(is_ending(&stat(0x0040_0104)));
+        assert!(is_ending(""));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager, directories, remove_once_empty};
+use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager, remove_once_empty};
 use libcontainer::container::Container;
 use libcontainer::error::LibcontainerError;
 
@@ -52,11 +52,9 @@ impl Remains<'_> {
             self.cgroups.remove()?;
             return remove_dir(self.state);
         }
-        // containerd runs the `delete` action after an orderly end as well: nothing is left then, and nothing comes.
-        let cut_off = self.shim_is_dead && (self.state.exists() || self.has_cgroups());
         let removed = self.remove_by_libcontainer();
         self.cgroups.remove()?;
-        if cut_off {
+        if self.shim_is_dead {
             // Whatever libcontainer made of a creation that was cut off: its processes may be at it still, for the
             // moment that the zygote needs to end them.
             for _ in 0..ROUNDS {
@@ -106,11 +104,6 @@ impl Remains<'_> {
             return Ok(());
         };
         remove_once_empty(config).map_err(|error| self.cgroup_fault(&error))
-    }
-
-    fn has_cgroups(&self) -> bool {
-        let named = self.cgroup_of_spec().and_then(|config| directories(config).ok());
-        named.is_some_and(|named| named.iter().any(|(_, dir)| dir.exists()))
     }
 
     fn cgroup_of_spec(&self) -> Option<CgroupConfig> {

@@ -3,14 +3,14 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use libcontainer::container::Container;
 
-use crate::bundle::Bundle;
+use crate::bundle::{ADDRESS_FILE, Bundle};
 use crate::cgroup::Cgroups;
 use crate::cleanup::Remains;
 use crate::cli::Args;
@@ -46,7 +46,8 @@ pub fn run(args: &Args) -> Result<()> {
         bundle: bundle.as_ref(),
         cgroups: &Cgroups::default(),
         systemd_cgroup: container.as_ref().is_some_and(Container::systemd),
-        shim_is_dead: true,
+        // containerd runs this action after an orderly Delete as well, which takes the address away.
+        shim_is_dead: path.join(ADDRESS_FILE).exists(),
     }
     .remove()?;
     remove_dead_socket(&paths, &path);
@@ -65,20 +66,21 @@ pub fn run(args: &Args) -> Result<()> {
         .map_err(|error| Fault::internal(format!("cannot reply: {error}")))
 }
 
+/// The shim's socket, as `start` noted it.
+fn socket_of(paths: &Paths, bundle: &Path) -> Option<PathBuf> {
+    let address = std::fs::read_to_string(bundle.join(ADDRESS_FILE)).ok()?;
+    let socket = PathBuf::from(address.trim().strip_prefix("unix://")?);
+    // The bundle is containerd's, but only a socket of ours is ours to remove.
+    (socket.parent() == Some(&paths.sockets())).then_some(socket)
+}
+
 /// Removes the shim's socket unless a shim answers on it, one that serves the rest of the pod.
 fn remove_dead_socket(paths: &Paths, bundle: &Path) {
-    let Ok(address) = std::fs::read_to_string(bundle.join("address")) else {
+    let Some(socket) = socket_of(paths, bundle) else {
         return;
     };
-    let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) else {
-        return;
-    };
-    // The bundle is containerd's, but only a socket of ours is ours to remove.
-    if socket.parent() != Some(&paths.sockets()) {
-        return;
-    }
     if let Ok(_lock) = daemon::lock_sockets(&paths.sockets())
-        && UnixStream::connect(socket).is_err()
+        && UnixStream::connect(&socket).is_err()
     {
         let _ = std::fs::remove_file(socket);
     }

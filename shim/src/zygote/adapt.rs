@@ -4,18 +4,18 @@
 //! mapped nor with a propagation of its own. Each rule below says which. Nothing is done here but to the spec; what
 //! has to be mounted for it is listed for [`super::staging`].
 
+mod cgroups;
+
 use std::path::{Path, PathBuf};
 
-use libcgroups::common::{CgroupConfig, cgroup_v1_directories};
 use oci_spec::runtime::{
     Capabilities, Hook, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespaceType, Mount, Process, Spec,
 };
 
 use super::labels::Modules;
-use super::wire::Create;
-use crate::bundle::Bundle;
 use crate::fault::{Fault, Result};
 use crate::idmap::Mappings;
+pub use cgroups::hierarchies;
 
 /// A spec that libcontainer takes as it is meant.
 pub struct Adapted {
@@ -102,8 +102,8 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     // With a user namespace the sources of bind mounts are staged, and the container's cgroups are not there yet.
     if user_namespace.is_none() && !around.hierarchies.is_empty() {
-        let expand = |mount: Mount| match is_cgroup(&mount) {
-            true => mount_hierarchies(&mount, &around.hierarchies),
+        let expand = |mount: Mount| match cgroups::is_cgroup(&mount) {
+            true => cgroups::mount_hierarchies(&mount, &around.hierarchies),
             false => vec![mount],
         };
         mounts = mounts.into_iter().flat_map(expand).collect();
@@ -120,7 +120,7 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
         });
         mounts.push(device_mount(&device));
     }
-    let read_only = read_only_cgroups(&mounts, around);
+    let read_only = cgroups::read_only(&mounts, around);
     if spec.mounts().is_some() || !mounts.is_empty() {
         spec.set_mounts(Some(mounts));
     }
@@ -330,87 +330,6 @@ fn mount_ids(mount: &Mount, asked: bool, user_namespace: Option<&UserNamespace>)
         Some(UserNamespace::Joined(path)) => Ok(Some(Ids::Namespace(path.clone()))),
         _ => Err(fault("\"idmap\" needs mappings, of the mount or of the container")),
     }
-}
-
-/// libcontainer mounts v1 hierarchies writable whatever the spec says; a container could then raise its own limits.
-/// Only where they are left to it.
-fn read_only_cgroups(mounts: &[Mount], around: &Surroundings) -> Vec<String> {
-    let is_read_only = |mount: &&Mount| {
-        is_cgroup(mount)
-            && mount
-                .options()
-                .as_ref()
-                .is_some_and(|options| options.iter().any(|o| o == "ro"))
-    };
-    let names = || {
-        around
-            .hierarchies
-            .iter()
-            .filter_map(|(mount_point, _)| mount_point.file_name())
-    };
-    let read_only = mounts.iter().filter(is_read_only).flat_map(|mount| {
-        let destination = mount.destination();
-        std::iter::once(destination.clone()).chain(names().map(move |name| destination.join(name)))
-    });
-    match around.hierarchies.is_empty() {
-        true => Vec::new(),
-        false => read_only.map(|path| path.display().to_string()).collect(),
-    }
-}
-
-/// Where each v1 hierarchy is mounted and the container's directory in it; empty with cgroup v2.
-pub fn hierarchies(bundle: &Bundle, create: &Create) -> Result<Vec<(PathBuf, PathBuf)>> {
-    if !bundle.mounts().iter().any(is_cgroup) {
-        return Ok(Vec::new());
-    }
-    let config = CgroupConfig {
-        cgroup_path: bundle.cgroup_path(&create.id),
-        systemd_cgroup: create.systemd_cgroup,
-        container_name: create.id.clone(),
-    };
-    let found = cgroup_v1_directories(config);
-    found
-        .map(Option::unwrap_or_default)
-        .map_err(|error| Fault::internal(format!("cannot tell the cgroups of container {}: {error}", create.id)))
-}
-
-fn is_cgroup(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("cgroup")
-}
-
-/// libcontainer looks for the container's cgroups by a pid that means nothing in a PID namespace that the container
-/// joins. So each hierarchy is mounted as the bind mount that it is, and as read-only as the spec says.
-fn mount_hierarchies(mount: &Mount, hierarchies: &[(PathBuf, PathBuf)]) -> Vec<Mount> {
-    let options = mount.options().as_deref().unwrap_or_default();
-    let read_only = options.iter().any(|option| option == "ro");
-    let new = |typ: &str, source: &Path, destination: PathBuf, options: Vec<String>| {
-        let mut mount = Mount::default();
-        mount
-            .set_typ(Some(typ.to_owned()))
-            .set_source(Some(source.to_owned()))
-            .set_destination(destination)
-            .set_options(Some(options))
-            .set_uid_mappings(None)
-            .set_gid_mappings(None);
-        mount
-    };
-    // Holds mount points only, but cannot be read-only before they are made.
-    let tmpfs = ["nosuid", "nodev", "noexec", "mode=755", "size=64k"].map(str::to_owned);
-    let root = mount.destination();
-    let mut mounts = vec![new("tmpfs", Path::new("tmpfs"), root.clone(), tmpfs.into())];
-    for (mount_point, directory) in hierarchies {
-        let Some(name) = mount_point.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        let mut options = ["rbind", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
-        options.extend(read_only.then(|| "ro".to_owned()));
-        // Controllers that share a hierarchy are looked for under the name of each, too.
-        let each = name.split(',').filter(|one| *one != name);
-        for name in std::iter::once(name).chain(each) {
-            mounts.push(new("bind", directory, root.join(name), options.clone()));
-        }
-    }
-    mounts
 }
 
 /// An adapted container is created in a mount namespace of its own. Hooks that belong in the runtime's are sent back.

@@ -6,6 +6,7 @@ SHELL := /bin/bash
 export TANDEM_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tandem
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export TANDEM_SHIM ?= $(CARGO_TARGET_DIR)/release/containerd-shim-tandem-v1
+export TANDEM_INSTALLER ?= $(CARGO_TARGET_DIR)/release/tandem-node-installer
 export TANDEM_GUESTS ?= $(TANDEM_CACHE)/guests
 export TANDEM_CONTAINERD_V2 ?= $(TANDEM_CACHE)/containerd-2/bin
 
@@ -14,15 +15,17 @@ export TANDEM_CONTAINERD_V2 ?= $(TANDEM_CACHE)/containerd-2/bin
 STATIC = -C target-feature=+crt-static -C relocation-model=static
 CARGO = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable=libdir libseccomp) cargo
 BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin containerd-shim-tandem-v1 -- $(STATIC)
+BUILD_INSTALLER = $(CARGO) rustc --release --locked -p tandem-node-installer --bin tandem-node-installer -- -C target-feature=+crt-static
 BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
 .PHONY: help build demo test unit integration lint fmt bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-build: ## Build the shim
+build: ## Build the shim and the node installer
 	@integration/setup shim
 	$(BUILD_SHIM)
+	$(BUILD_INSTALLER)
 
 demo: ## Run Wasm and Linux containers side by side on a private containerd
 	@integration/setup shim containerd
@@ -42,6 +45,7 @@ integration: ## Run the integration tests against both generations of containerd
 	@integration/setup shim containerd containerd-2
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
+	$(BUILD_INSTALLER)
 	$(CARGO) test --release --locked -p tandem-integration
 
 lint: ## Check formatting, lints, licences and advisories

@@ -32,6 +32,7 @@ pub struct ContainerdBuilder {
     level: &'static str,
     cache: Option<PathBuf>,
     cri: Option<Cri>,
+    with_tandem: bool,
     shims: BTreeMap<String, PathBuf>,
     environment: BTreeMap<OsString, OsString>,
 }
@@ -45,6 +46,7 @@ impl ContainerdBuilder {
             level: "info",
             cache: None,
             cri: None,
+            with_tandem: true,
             shims: BTreeMap::new(),
             environment: BTreeMap::new(),
         }
@@ -77,6 +79,12 @@ impl ContainerdBuilder {
     /// Turns the CRI service on.
     pub fn cri(mut self, cri: Cri) -> Self {
         self.cri = Some(cri);
+        self
+    }
+
+    /// Starts as a node without Tandem: no handler in CRI's configuration, no shim to be found by its name.
+    pub fn without_tandem(mut self) -> Self {
+        self.with_tandem = false;
         self
     }
 
@@ -136,13 +144,19 @@ impl ContainerdBuilder {
             fs::create_dir(&dir).map_err(Error::system("cannot make", &dir))?;
         }
         let config = home.dir.join("config.toml");
-        let text = config::text(self.generation, home, snapshotter, self.cri.as_ref());
+        let mut text = config::text(self.generation, home, snapshotter, self.cri.as_ref());
+        if !self.with_tandem {
+            text = config::without_tandem(&text);
+        }
         fs::write(&config, text).map_err(Error::system("cannot write", &config))?;
 
         let mut shims = BTreeMap::from([
             ("containerd-shim-runc-v2".to_owned(), binaries.runc_shim.clone()),
             ("containerd-shim-tandem-v1".to_owned(), tandem_shim()),
         ]);
+        if !self.with_tandem {
+            shims.remove("containerd-shim-tandem-v1");
+        }
         shims.extend(self.shims.clone());
         for (name, binary) in shims {
             let link = home.bin().join(name);

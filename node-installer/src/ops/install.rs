@@ -16,7 +16,7 @@ use crate::{
     host::Lock,
     plan::{self, Plan, obsolete},
     service::{self, Restarted},
-    txn::{Journal, Operation, Phase, Role, State, Want, Wanted, prepare},
+    txn::{Journal, Operation, Phase, Role, State, Want, Wanted, prepare, remove_tree_if_empty},
 };
 
 /// The installed shim prints its version at once; a node under load may take longer.
@@ -39,8 +39,12 @@ pub enum Outcome {
 /// A host on which it would fail.
 pub async fn plan(context: &Context) -> Result<(Detected, Plan)> {
     let detected = context.detect().await?;
-    let plan = plan::install(&context.host, &context.options, &detected, &context.store).await?;
-    Ok((detected, plan))
+    let dir = context.options.records();
+    context.host.require_writable(detected.preset, &dir, false)?;
+    let _lock = Lock::take(&context.host, &dir)?;
+    let plan = plan::install(&context.host, &context.options, &detected, &context.store).await;
+    tidy(context)?;
+    Ok((detected, plan?))
 }
 
 /// Installs or upgrades, verifies, and goes back to the earlier state where anything fails.
@@ -61,7 +65,13 @@ pub async fn install(context: &Context) -> Result<Outcome> {
         context.store.write_journal(&journal)?;
         return finish(context, &detected, &mut journal).await;
     }
-    let plan = plan::install(&context.host, &context.options, &detected, &context.store).await?;
+    let plan = match plan::install(&context.host, &context.options, &detected, &context.store).await {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            tidy(context)?;
+            return Err(refusal);
+        }
+    };
     if plan.changes.is_empty() {
         context.store.collect()?;
         if !context.options.offline {
@@ -223,6 +233,26 @@ impl Outcome {
             _ => "installed; containerd will use it from its next start; not verified",
         }
     }
+}
+
+/// Removes what a plan needed: on a host where nothing is installed, nothing stays.
+fn tidy(context: &Context) -> Result<()> {
+    context.store.collect()?;
+    if context.store.record()?.is_none() && context.store.journal()?.is_none() {
+        remove_records(context)?;
+    }
+    Ok(())
+}
+
+/// Removes the installer's own records, and the state directory if nothing else is in it.
+pub(super) fn remove_records(context: &Context) -> Result<()> {
+    let records = context.host.path(&context.options.records())?;
+    match std::fs::remove_dir_all(&records) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", records)(error)),
+        _ => {}
+    }
+    let state = context.host.path(&context.options.state_dir)?;
+    remove_tree_if_empty(&state, &state)
 }
 
 /// Locks are taken by operations, never by their parts.

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     Context,
-    install::lock,
+    install::{lock, remove_records},
     recover::{recover, undone},
     verify::{Before, require_alive},
 };
@@ -15,9 +15,7 @@ use crate::{
     error::{Error, Result},
     plan::{now, without_ours},
     service::{self, READY, Restarted},
-    txn::{
-        Change, Journal, Operation, Phase, Record, Role, State, Want, Wanted, digest, prepare, remove_tree_if_empty,
-    },
+    txn::{Change, Journal, Operation, Phase, Record, Role, State, Want, Wanted, digest, prepare},
 };
 
 /// How long CRI may take to forget a handler.
@@ -192,6 +190,5 @@ fn remove_state(context: &Context) -> Result<()> {
             Err(error) => return Err(Error::io("remove", here)(error)),
         }
     }
-    let state = host.path(&options.state_dir)?;
-    remove_tree_if_empty(&state, &state)
+    remove_records(context)
 }

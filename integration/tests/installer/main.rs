@@ -2,8 +2,14 @@
 //! program, real restarts, real crashes.
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod cri;
 #[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod node;
+#[cfg(test)]
+mod trace;

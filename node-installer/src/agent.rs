@@ -207,7 +207,9 @@ pub async fn leave(context: &Context, node: &NodeClient) -> Result<String> {
     if context.options.drain {
         drain(context, node).await?;
     }
-    ops::uninstall(context).await
+    let outcome = ops::uninstall(context).await?;
+    node.forget().await?;
+    Ok(outcome)
 }
 
 async fn drain(context: &Context, node: &NodeClient) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     agent::{self, Agent},
     error::{Error, Result},
-    kubernetes::NodeClient,
+    kubernetes::{NodeClient, Retire, retire},
     ops::{self, Before, Context},
     options::Options,
     plan,
@@ -24,6 +24,8 @@ Commands
   rollback     let new pods start with the version of the shim before the current one
   uninstall    restore what was before
   agent        install, label the node, keep watch; what the DaemonSet runs
+  ready        succeed if the agent's node is ready, by its --ready-file
+  retire       delete the agents' DaemonSet and wait until every node is restored
   help         this text
 
 Options
@@ -43,9 +45,10 @@ Options
   --force                  install: also a version that was rolled back from; uninstall: although pods run
   --drain                  uninstall, agent: evict pods of this runtime first
   --node NAME              this node's name in Kubernetes; needs a service account or KUBECONFIG
-  --namespace NAME         agent: namespace of its DaemonSet
-  --daemon-set NAME        agent: name of its DaemonSet
+  --namespace NAME         agent, retire: namespace of the DaemonSet
+  --daemon-set NAME        agent, retire: name of the DaemonSet
   --ready-file FILE        agent: exists while the node is ready
+  --runtime-class NAME     retire: the RuntimeClass whose pods must be gone (tandem)
 
 An option's value may also come from the environment: --host-root from TANDEM_HOST_ROOT, and so on.
 ";
@@ -59,6 +62,7 @@ pub struct Cli {
     namespace: Option<String>,
     daemon_set: Option<String>,
     ready_file: Option<PathBuf>,
+    runtime_class: String,
 }
 
 impl Cli {
@@ -79,6 +83,7 @@ impl Cli {
             namespace: None,
             daemon_set: None,
             ready_file: None,
+            runtime_class: "tandem".into(),
         };
         for (name, value) in environment {
             let Some(name) = name.strip_prefix("TANDEM_") else {
@@ -129,6 +134,7 @@ impl Cli {
             "node" => options.node = Some(value),
             "namespace" => self.namespace = Some(value),
             "daemon-set" => self.daemon_set = Some(value),
+            "runtime-class" => self.runtime_class = value,
             "ready-file" => self.ready_file = Some(value.into()),
             _ => {}
         }
@@ -188,9 +194,6 @@ impl Cli {
                 None => ops::uninstall(&context).await,
             },
             "agent" => {
-                let needed = |value: Option<String>, name: &str| {
-                    value.ok_or_else(|| Error::Usage(format!("the agent needs --{name}")))
-                };
                 let agent = Agent {
                     namespace: needed(self.namespace, "namespace")?,
                     daemon_set: needed(self.daemon_set, "daemon-set")?,
@@ -198,6 +201,24 @@ impl Cli {
                 };
                 agent::run(&context, &agent).await?;
                 Ok(String::new())
+            }
+            "ready" => {
+                let file = needed(self.ready_file, "ready-file")?;
+                let not_yet = || Error::Verify {
+                    step: "readiness",
+                    why: "the agent has not finished; its log says what it does".into(),
+                };
+                file.exists().then(String::new).ok_or_else(not_yet)
+            }
+            "retire" => {
+                let wish = Retire {
+                    namespace: needed(self.namespace, "namespace")?,
+                    daemon_set: needed(self.daemon_set, "daemon-set")?,
+                    runtime_class: self.runtime_class,
+                    drain: self.options.drain,
+                    force: self.options.force,
+                };
+                retire(&wish).await
             }
             other => Err(Error::Usage(format!("{other:?} is not a command"))),
         }
@@ -207,6 +228,10 @@ impl Cli {
         let (detected, plan) = ops::plan(context).await?;
         plan::render(&plan, &detected, &context.host)
     }
+}
+
+fn needed<T>(value: Option<T>, name: &str) -> Result<T> {
+    value.ok_or_else(|| Error::Usage(format!("this command needs --{name}")))
 }
 
 /// Options that take a value.
@@ -226,6 +251,7 @@ const VALUES: &[&str] = &[
     "namespace",
     "daemon-set",
     "ready-file",
+    "runtime-class",
 ];
 
 /// Values that end up in file names and configuration.

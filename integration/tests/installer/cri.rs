@@ -162,15 +162,16 @@ impl Cri {
         client.remove_pod_sandbox(request).await.unwrap();
     }
 
-    /// Names of the configured handlers.
+    /// Names of the configured handlers. CRI comes up a moment after containerd's other services.
     pub async fn handlers(&self) -> Vec<String> {
-        let status = self
-            .client
-            .clone()
-            .status(StatusRequest { verbose: true })
-            .await
-            .unwrap()
-            .into_inner();
+        let since = std::time::Instant::now();
+        let status = loop {
+            match self.client.clone().status(StatusRequest { verbose: true }).await {
+                Ok(status) => break status.into_inner(),
+                Err(error) => assert!(since.elapsed().as_secs() < 20, "{error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
         let config: Value = serde_json::from_str(&status.info["config"]).unwrap();
         let runtimes: HashMap<String, Value> =
             serde_json::from_value(config["containerd"]["runtimes"].clone()).unwrap();

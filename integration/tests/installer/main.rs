@@ -12,4 +12,6 @@ mod failures;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod roots;
+#[cfg(test)]
 mod trace;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use toml_edit::{DocumentMut, Item};
+use toml_edit::{DocumentMut, Item, TableLike};
 
 use crate::error::{Error, Result};
 
@@ -91,7 +91,23 @@ pub fn find<'a>(document: &'a DocumentMut, keys: &[&str]) -> Option<&'a Item> {
     Some(item)
 }
 
-/// Why this containerd does not serve the kubelet, where its configuration says so.
+/// The text without a runtime, wherever its table is.
+///
+/// # Errors
+/// What is not TOML.
+pub fn without_runtime(path: &Path, text: &str, format: Format, handler: &str) -> Result<String> {
+    let mut document = parse(path, text)?;
+    let mut table = Some(document.as_table_mut() as &mut dyn TableLike);
+    for key in format.runtimes() {
+        table = table.and_then(|table| table.get_mut(key)?.as_table_like_mut());
+    }
+    if let Some(table) = table {
+        table.remove(handler);
+    }
+    Ok(document.to_string())
+}
+
+/// Whether this containerd does not serve the kubelet, because its configuration switches CRI off.
 pub fn cri_is_disabled(document: &DocumentMut, format: Format) -> bool {
     let disabled = document.get("disabled_plugins").and_then(Item::as_array);
     let names = disabled.into_iter().flatten().filter_map(|name| name.as_str());

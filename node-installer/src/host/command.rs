@@ -65,7 +65,7 @@ impl Host {
             command: shown.clone(),
             why,
         };
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.seen_by_programs(program));
         command
             .args(args)
             .env_clear()

@@ -36,8 +36,8 @@ impl Host {
         }
     }
 
-    /// A directory that merely looks like a host: programs are run in this process's own root, where the files that
-    /// they are given lie. For tests on trees that hold no program.
+    /// A directory that merely looks like a host: its programs are run in this process's own root, because what they
+    /// need beside themselves is there. For tests on trees with a few files.
     pub fn tree(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
@@ -68,7 +68,8 @@ impl Host {
 
     /// The path that a program run by [`Host::run`] must be given for `path`.
     pub fn seen_by_programs(&self, path: &Path) -> PathBuf {
-        if self.chroot || self.root == Path::new("/") {
+        // A bare name is looked for in the search path.
+        if self.chroot || self.root == Path::new("/") || path.is_relative() {
             return path.to_owned();
         }
         self.path(path).unwrap_or_else(|_| path.to_owned())

@@ -2,6 +2,7 @@
 //! is still meant.
 
 mod intent;
+mod retire;
 mod selector;
 
 use k8s_openapi::{
@@ -19,6 +20,7 @@ use tracing::warn;
 use crate::error::{Error, Result};
 
 pub use intent::{Intent, intent};
+pub use retire::{Retire, retire};
 
 /// The label that RuntimeClass `tandem` selects nodes by.
 pub const READY: &str = "tandem.dev/ready";
@@ -86,11 +88,19 @@ impl NodeClient {
             .await
     }
 
-    /// Closes the node to further pods. Labels that are not there are fine.
+    /// Closes the node to further pods; what is installed stays to be seen. A label that is not there is fine.
     ///
     /// # Errors
     /// The API server's.
     pub async fn withdraw(&self) -> Result<()> {
+        self.label(&json!({ READY: null })).await
+    }
+
+    /// Says that nothing is installed any more.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn forget(&self) -> Result<()> {
         self.label(&json!({ READY: null, VERSION: null })).await
     }
 

@@ -23,7 +23,11 @@ pub(super) async fn recover(context: &Context, detected: &Detected, target: Opti
     let Some(journal) = store.journal()? else {
         return Ok(None);
     };
-    let complete = store.record()?.is_some_and(|record| record.id == journal.id);
+    let complete = match store.record()? {
+        Some(record) => record.id == journal.id,
+        // Only the completion of an uninstall takes the record away.
+        None => journal.operation == Operation::Uninstall,
+    };
     if complete {
         store.close_journal()?;
         store.collect()?;

@@ -19,6 +19,8 @@ use crate::{
 
 /// Name of our drop-in. It sorts behind the numbered files of others; nothing depends on that.
 const DROP_IN: &str = "tandem.toml";
+/// Where k0s keeps what it has merged.
+const K0S_MERGED: &str = "/run/k0s/containerd-cri.toml";
 /// What a template of k3s must start with in order to extend the built-in one.
 const BASE: &str = "{{ template \"base\" . }}\n";
 
@@ -256,11 +258,34 @@ impl Planner<'_> {
             ));
         }
         let format = Format::of(root, &text)?;
+        // k0s merges CRI's part of all drop-ins into this file, which its root file imports: an import of the drop-in
+        // itself would be something else on containerd 1.x. On a node that has ours already it is in there.
+        let merged_path = Path::new(K0S_MERGED);
+        let merged = self.host.read_text(merged_path)?.unwrap_or_default();
+        let file = File::read(self.host, self.store, &drop_ins.join(DROP_IN))?;
+        self.require_ours(&file)?;
+        let merged = match file.now {
+            Some(_) => format::without_runtime(merged_path, &merged, format, &self.options.handler)?,
+            None => merged,
+        };
+        let before = self.evaluate(merged_path, &merged, None).await?;
+        self.require_free(merged_path, &before)?;
+        let after = block::insert(merged_path, &merged, &self.runtime(), format, "")?;
+        self.judge(&before, &self.evaluate(merged_path, &after, None).await?)?;
         let mut wanted = Vec::new();
-        let systemd_cgroup = self
-            .drop_in(root, &text, format, &drop_ins.join(DROP_IN), &mut wanted)
-            .await?;
-        Ok(Config { wanted, systemd_cgroup })
+        parents(self.host, &file.path, &mut wanted)?;
+        let ours = block::drop_in(&self.runtime().tables(format));
+        push(
+            &mut wanted,
+            &file.path,
+            Role::Config,
+            Want::Text(ours.into_bytes()),
+            None,
+        );
+        Ok(Config {
+            wanted,
+            systemd_cgroup: before.systemd_cgroup(),
+        })
     }
 
     /// A drop-in of our own. It has no `version` and the names of the root file's: containerd 2.0 to 2.2 lose handlers
@@ -275,13 +300,7 @@ impl Planner<'_> {
     ) -> Result<bool> {
         let ours = block::drop_in(&self.runtime().tables(format));
         let file = File::read(self.host, self.store, path)?;
-        if file.now.as_ref().is_some_and(|now| !block::has_mark(now)) {
-            return Err(Error::Config {
-                path: path.to_owned(),
-                why: "exists and was not written by this installer".into(),
-                fix: "rename or remove it".into(),
-            });
-        }
+        self.require_ours(&file)?;
         let staged = Staged {
             root,
             text,
@@ -289,10 +308,7 @@ impl Planner<'_> {
             drop_in: None,
         };
         let before = self.stage(&staged).await?;
-        // k0s merges our file into one that its root imports: there our handler is in the picture already.
-        if file.now.is_none() {
-            self.require_free(root, &before)?;
-        }
+        self.require_free(root, &before)?;
         let after = Staged {
             drop_in: Some(&ours),
             ..staged
@@ -320,6 +336,18 @@ impl Planner<'_> {
 
     fn judge(&self, before: &Effective, after: &Effective) -> Result<()> {
         after.require_only_adds(before, &self.options.handler, &self.runtime().shim)
+    }
+
+    /// Refuses to replace a drop-in of our name that somebody else has written.
+    fn require_ours(&self, file: &File) -> Result<()> {
+        if file.now.as_ref().is_none_or(|now| block::has_mark(now)) {
+            return Ok(());
+        }
+        Err(Error::Config {
+            path: file.path.clone(),
+            why: "exists and was not written by this installer".into(),
+            fix: "rename or remove it".into(),
+        })
     }
 
     fn require_free(&self, path: &Path, before: &Effective) -> Result<()> {

@@ -63,7 +63,7 @@ async fn require_process_kill_mode(host: &Host, unit: &str) -> Result<()> {
         .await?
         .success()?;
     match mode.trim() {
-        "process" | "mixed" | "none" => Ok(()),
+        "process" | "none" => Ok(()),
         mode => Err(Error::Refused {
             host: unit.into(),
             why: format!("its KillMode is {mode:?}, so that a restart would end every pod of the node"),

@@ -2,6 +2,10 @@
 //! program, real restarts, real crashes.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod api;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod cri;

@@ -46,7 +46,9 @@ pub struct Retire {
 /// [`Error::InUse`] while pods of the RuntimeClass exist, before anything is changed; [`Error::Verify`] with the nodes
 /// that were not restored.
 pub async fn retire(retire: &Retire) -> Result<String> {
-    let client = Client::try_default().await.map_err(Error::kubernetes("connect to the API server"))?;
+    let client = Client::try_default()
+        .await
+        .map_err(Error::kubernetes("connect to the API server"))?;
     if !retire.drain && !retire.force {
         require_unused(&client, &retire.runtime_class).await?;
     }
@@ -55,11 +57,21 @@ pub async fn retire(retire: &Retire) -> Result<String> {
     // Foreground: the DaemonSet stays until its pods are gone, so that they can see why they are ended.
     match sets.delete(name, &DeleteParams::foreground()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => return Err(Error::kubernetes(format!("delete DaemonSet {}/{name}", retire.namespace))(error)),
+        Err(error) => {
+            return Err(Error::kubernetes(format!(
+                "delete DaemonSet {}/{name}",
+                retire.namespace
+            ))(error));
+        }
         Ok(_) => info!("waiting for the agents to restore their nodes"),
     }
     let since = Instant::now();
-    while sets.get_opt(name).await.map_err(Error::kubernetes(format!("get DaemonSet {name}")))?.is_some() {
+    while sets
+        .get_opt(name)
+        .await
+        .map_err(Error::kubernetes(format!("get DaemonSet {name}")))?
+        .is_some()
+    {
         if since.elapsed() > LIMIT {
             return Err(Error::Deadline {
                 what: format!("the end of all pods of DaemonSet {name}"),
@@ -89,9 +101,10 @@ async fn require_unused(client: &Client, class: &str) -> Result<()> {
     let pods: Api<Pod> = Api::all(client.clone());
     let running = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let pods = pods.list(&running).await.map_err(Error::kubernetes("list pods"))?;
-    let ours = pods.items.iter().filter(|pod| {
-        pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) == Some(class)
-    });
+    let ours = pods
+        .items
+        .iter()
+        .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) == Some(class));
     let name = |pod: &Pod| {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         format!("{namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default())
@@ -111,7 +124,11 @@ async fn require_unused(client: &Client, class: &str) -> Result<()> {
 fn shown(mut names: Vec<String>) -> String {
     let more = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     names.join(", ") + &rest
 }
 

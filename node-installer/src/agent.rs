@@ -42,6 +42,8 @@ struct Running<'a> {
     context: &'a Context,
     node: NodeClient,
     end: Signal,
+    /// Whether the last look found the node verified.
+    ready: bool,
 }
 
 /// Runs until the pod is ended.
@@ -56,6 +58,7 @@ pub async fn run(context: &Context, agent: &Agent) -> Result<()> {
         context,
         node: NodeClient::connect(name).await?,
         end: signal(SignalKind::terminate()).map_err(Error::io("handle", "SIGTERM"))?,
+        ready: false,
     };
     running.set_ready(false)?;
     running.watch().await?;
@@ -110,8 +113,7 @@ impl Running<'_> {
     /// One look: installs what is missing, and publishes or withdraws the node accordingly. An operation is never
     /// dropped half-way by a signal: it ends first.
     async fn converge(&mut self) -> Result<Outcome> {
-        let healthy = self.is_healthy().await;
-        if healthy {
+        if self.is_healthy().await {
             return Ok(Outcome::Unchanged);
         }
         let result = ops::install(self.context).await;
@@ -134,8 +136,7 @@ impl Running<'_> {
 
     /// Whether the last installation still stands, without running a guest or planning anew.
     async fn is_healthy(&self) -> bool {
-        let ready = self.agent.ready_file.as_ref().is_some_and(|file| file.exists());
-        if !ready {
+        if !self.ready {
             return false;
         }
         match ops::stands(self.context).await {
@@ -182,7 +183,8 @@ impl Running<'_> {
         left.map(|outcome| info!("{outcome}"))
     }
 
-    fn set_ready(&self, ready: bool) -> Result<()> {
+    fn set_ready(&mut self, ready: bool) -> Result<()> {
+        self.ready = ready;
         let Some(file) = &self.agent.ready_file else {
             return Ok(());
         };

@@ -50,7 +50,7 @@ Options
   --ready-file FILE        agent: exists while the node is ready
   --runtime-class NAME     retire: the RuntimeClass whose pods must be gone (tandem)
 
-An option's value may also come from the environment: --host-root from TANDEM_HOST_ROOT, and so on.
+A value may also come from the environment: --host-root from TANDEM_HOST_ROOT, and so on; --drain from TANDEM_DRAIN=true.
 ";
 
 /// A command with its options.
@@ -91,8 +91,10 @@ impl Cli {
             };
             let name = name.to_lowercase().replace('_', "-");
             // Other variables of this prefix are the shim's.
-            if VALUES.contains(&name.as_str()) && !value.is_empty() {
-                cli.set(&name, value);
+            match name.as_str() {
+                "drain" => cli.options.drain = value == "true",
+                name if VALUES.contains(&name) && !value.is_empty() => cli.set(name, value),
+                _ => {}
             }
         }
         while let Some(arg) = args.next() {

@@ -10,7 +10,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::json;
-use tandem_integration::{Generation, Result, on_both_generations};
+use tandem_integration::{Generation, Result, generation::tandem_installer, on_both_generations};
 use tokio::time::sleep;
 
 use super::{
@@ -147,4 +147,35 @@ async fn the_log_of_an_agent_without_a_cluster_says_so() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("connect to the API server"), "{said}");
     node.ctd.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_the_installation_is_refused_while_pods_run_and_tells_of_nodes_left_over() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let config = api.kubeconfig(dir.path());
+    let retire = async || {
+        let mut command = tokio::process::Command::new(tandem_installer());
+        command.args(["retire", "--namespace", NAMESPACE, "--daemon-set", SET]);
+        command.env("KUBECONFIG", &config).output().await.unwrap()
+    };
+    api.state().pods = vec!["kata".into(), "tandem".into()];
+    let output = retire().await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 pods of the RuntimeClass") && said.contains("shop/p"), "{said}");
+    assert!(api.state().daemon_set.is_some(), "nothing was changed");
+
+    api.state().pods = vec!["kata".into()];
+    api.state().labels.insert(VERSION.into(), "1".into());
+    let output = retire().await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("were not restored") && said.contains(NODE), "{said}");
+
+    api.state().labels.remove(VERSION);
+    let output = retire().await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let used: Vec<String> = api.state().used.iter().cloned().collect();
+    assert_eq!(used, ["delete daemonsets", "get daemonsets", "list nodes", "list pods"]);
+    assert_eq!(api.state().forbidden, [] as [String; 0]);
+    Ok(())
 }

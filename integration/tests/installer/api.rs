@@ -29,6 +29,8 @@ pub struct State {
     /// Reasons and messages.
     pub events: Vec<(String, String)>,
     pub evicted: Vec<String>,
+    /// RuntimeClasses of the cluster's pods.
+    pub pods: Vec<String>,
     /// Verbs and resources that were asked for.
     pub used: BTreeSet<String>,
     /// Requests outside of what is granted.
@@ -105,7 +107,9 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (status, value) = route(&mut state.lock().unwrap(), &head.method, head.uri.path(), &body);
-    let response = Response::builder().status(status).header("content-type", "application/json");
+    let response = Response::builder()
+        .status(status)
+        .header("content-type", "application/json");
     Ok(response.body(Full::from(value.to_string())).unwrap())
 }
 
@@ -133,7 +137,10 @@ fn route(state: &mut State, method: &Method, path: &str, body: &Value) -> (Statu
         ("GET", ["apis", "apps", "v1", "namespaces", NAMESPACE, "daemonsets", SET]) => {
             state.used.insert("get daemonsets".into());
             let found = state.daemon_set.clone();
-            found.map_or_else(|| failure(StatusCode::NOT_FOUND, "NotFound"), |set| (StatusCode::OK, set))
+            found.map_or_else(
+                || failure(StatusCode::NOT_FOUND, "NotFound"),
+                |set| (StatusCode::OK, set),
+            )
         }
         ("POST", ["api", "v1", "namespaces", "default", "events"]) => {
             state.used.insert("create events".into());
@@ -147,6 +154,27 @@ fn route(state: &mut State, method: &Method, path: &str, body: &Value) -> (Statu
             state.evicted.push(format!("{namespace}/{pod}"));
             let status = json!({ "apiVersion": "v1", "kind": "Status", "status": "Success", "code": 201 });
             (StatusCode::CREATED, status)
+        }
+        ("GET", ["api", "v1", "pods"]) => {
+            state.used.insert("list pods".into());
+            let pod = |class: &String| {
+                json!({ "metadata": { "namespace": "shop", "name": "p" }, "spec": { "containers": [], "runtimeClassName": class } })
+            };
+            let items: Vec<Value> = state.pods.iter().map(pod).collect();
+            (StatusCode::OK, json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items }))
+        }
+        ("GET", ["api", "v1", "nodes"]) => {
+            state.used.insert("list nodes".into());
+            let labelled = state.labels.contains_key("tandem.dev/version");
+            let items = if labelled { vec![node(state)] } else { vec![] };
+            (StatusCode::OK, json!({ "apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": items }))
+        }
+        ("DELETE", ["apis", "apps", "v1", "namespaces", NAMESPACE, "daemonsets", SET]) => {
+            state.used.insert("delete daemonsets".into());
+            assert_eq!(body["propagationPolicy"], "Foreground");
+            // The agents' part is not played here: their pods are gone at once.
+            let set = state.daemon_set.take();
+            set.map_or_else(|| failure(StatusCode::NOT_FOUND, "NotFound"), |set| (StatusCode::OK, set))
         }
         _ => {
             state.forbidden.push(format!("{method} {path}"));

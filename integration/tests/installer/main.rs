@@ -16,6 +16,8 @@ mod failures;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod pod;
+#[cfg(test)]
 mod roots;
 #[cfg(test)]
 mod trace;

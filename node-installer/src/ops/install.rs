@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cri::Cri,
-    detect::Detected,
+    detect::{Detected, RestartBy},
     error::{Error, Result},
     host::Lock,
     plan::{self, Plan, obsolete},
@@ -61,8 +61,11 @@ pub async fn install(context: &Context) -> Result<Outcome> {
         plan::target(&candidate, &context.options, &detected)
     };
     if let Some(mut journal) = recover(context, &detected, Some(&target)).await? {
-        journal.resumed += 1;
-        context.store.write_journal(&journal)?;
+        // An operator may take days; every look in the meantime comes by here.
+        if !matches!(detected.restart, RestartBy::Operator(_)) {
+            journal.resumed += 1;
+            context.store.write_journal(&journal)?;
+        }
         return finish(context, &detected, &mut journal).await;
     }
     let plan = match plan::install(&context.host, &context.options, &detected, &context.store).await {

@@ -18,6 +18,8 @@ BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin c
 BUILD_INSTALLER = $(CARGO) rustc --release --locked -p tandem-node-installer --bin tandem-node-installer -- -C target-feature=+crt-static
 BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
+# The installer is tested apart from the rest: together with it cargo would choose other features for what they share,
+# and compile the engine a second time.
 .PHONY: help build demo test unit integration lint fmt bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +41,8 @@ test: unit integration ## Run all tests, on containerd 1.x and 2.x
 
 unit: ## Run the unit tests
 	@integration/setup shim
-	$(CARGO) test --release --locked --workspace --exclude tandem-integration
+	$(CARGO) test --release --locked --workspace --exclude tandem-integration --exclude tandem-node-installer
+	$(CARGO) test --release --locked -p tandem-node-installer --lib
 
 integration: ## Run the integration tests against both generations of containerd
 	@integration/setup shim containerd containerd-2
@@ -47,6 +50,7 @@ integration: ## Run the integration tests against both generations of containerd
 	$(BUILD_SHIM)
 	$(BUILD_INSTALLER)
 	$(CARGO) test --release --locked -p tandem-integration
+	$(CARGO) test --release --locked -p tandem-node-installer --test roots
 
 lint: ## Check formatting, lints, licences and advisories
 	@integration/setup shim lint

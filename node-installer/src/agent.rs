@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::{error, info, warn};
 
@@ -23,6 +23,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(3600);
 /// Wait between two looks whether the operator has restarted containerd.
 const AWAIT: Duration = Duration::from_secs(10);
+/// How long an API server may be away.
+const API_SERVER: Duration = Duration::from_secs(180);
 /// How long evicted pods may take to end.
 const DRAIN: Duration = Duration::from_secs(240);
 
@@ -124,14 +126,31 @@ impl Running<'_> {
             .map(|version| version.name.clone());
         match (&result, version) {
             (Ok(Outcome::Installed | Outcome::Unchanged), Some(version)) => {
-                self.node.publish(&version).await?;
+                self.publish(&version).await?;
                 self.set_ready(true)?;
             }
             // A failed upgrade leaves the earlier version, which may be as good as ever.
             (Err(_), Some(_)) if self.is_verified().await => {}
-            _ => self.node.withdraw().await?,
+            // The reason for closing the node is what should be told, not that closing it failed too.
+            _ => {
+                if let Err(error) = self.node.withdraw().await {
+                    warn!("{error}");
+                }
+            }
         }
         result
+    }
+
+    /// Opens the node. On a k3s server the API server has just been restarted along with containerd.
+    async fn publish(&self, version: &str) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            match self.node.publish(version).await {
+                Err(error) if since.elapsed() < API_SERVER => warn!("{error}"),
+                other => return other,
+            }
+            sleep(AWAIT).await;
+        }
     }
 
     /// Whether the last installation still stands, without running a guest or planning anew.
@@ -217,7 +236,7 @@ pub async fn leave(context: &Context, node: &NodeClient) -> Result<String> {
 async fn drain(context: &Context, node: &NodeClient) -> Result<()> {
     let detected = context.detect().await?;
     let cri = context.cri(&detected)?;
-    let since = tokio::time::Instant::now();
+    let since = Instant::now();
     loop {
         let pods = cri.pods_of(&context.options.handler).await?;
         if pods.is_empty() || since.elapsed() > DRAIN {

@@ -162,7 +162,10 @@ async fn the_end_of_the_installation_is_refused_while_pods_run_and_tells_of_node
     api.state().pods = vec!["kata".into(), "tandem".into()];
     let output = retire().await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("1 pods of the RuntimeClass") && said.contains("shop/p"), "{said}");
+    assert!(
+        said.contains("1 pods of the RuntimeClass") && said.contains("shop/p"),
+        "{said}"
+    );
     assert!(api.state().daemon_set.is_some(), "nothing was changed");
 
     api.state().pods = vec!["kata".into()];

@@ -157,24 +157,31 @@ fn route(state: &mut State, method: &Method, path: &str, body: &Value) -> (Statu
         }
         ("GET", ["api", "v1", "pods"]) => {
             state.used.insert("list pods".into());
-            let pod = |class: &String| {
-                json!({ "metadata": { "namespace": "shop", "name": "p" }, "spec": { "containers": [], "runtimeClassName": class } })
-            };
+            let pod = |class: &String| json!({ "metadata": { "namespace": "shop", "name": "p" }, "spec": { "containers": [], "runtimeClassName": class } });
             let items: Vec<Value> = state.pods.iter().map(pod).collect();
-            (StatusCode::OK, json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items }))
+            (
+                StatusCode::OK,
+                json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items }),
+            )
         }
         ("GET", ["api", "v1", "nodes"]) => {
             state.used.insert("list nodes".into());
             let labelled = state.labels.contains_key("tandem.dev/version");
             let items = if labelled { vec![node(state)] } else { vec![] };
-            (StatusCode::OK, json!({ "apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": items }))
+            (
+                StatusCode::OK,
+                json!({ "apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": items }),
+            )
         }
         ("DELETE", ["apis", "apps", "v1", "namespaces", NAMESPACE, "daemonsets", SET]) => {
             state.used.insert("delete daemonsets".into());
             assert_eq!(body["propagationPolicy"], "Foreground");
             // The agents' part is not played here: their pods are gone at once.
             let set = state.daemon_set.take();
-            set.map_or_else(|| failure(StatusCode::NOT_FOUND, "NotFound"), |set| (StatusCode::OK, set))
+            set.map_or_else(
+                || failure(StatusCode::NOT_FOUND, "NotFound"),
+                |set| (StatusCode::OK, set),
+            )
         }
         _ => {
             state.forbidden.push(format!("{method} {path}"));

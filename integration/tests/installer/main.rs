@@ -18,6 +18,4 @@ mod node;
 #[cfg(test)]
 mod pod;
 #[cfg(test)]
-mod roots;
-#[cfg(test)]
 mod trace;

@@ -42,7 +42,9 @@ fn render(node: &Node, block: &str) {
 async fn run(node: &Node, command: &str) -> (bool, String) {
     let root = node.dir();
     let mut program = tokio::process::Command::new(tandem_installer());
-    program.args([command, "--distribution", "k3d", "--host-root"]).arg(root);
+    program
+        .args([command, "--distribution", "k3d", "--host-root"])
+        .arg(root);
     program.arg("--shim").arg(tandem_shim());
     program.arg("--socket").arg(node.ctd.home().socket());
     program.arg("--install-dir").arg(root.join("host/opt/tandem"));
@@ -62,7 +64,10 @@ async fn a_node_that_only_the_operator_restarts_is_waited_for_and_then_verified(
     for _ in 0..5 {
         let (success, said) = run(&node, "install").await;
         assert!(success && said.contains("must be restarted by the operator"), "{said}");
-        assert!(template.exists(), "waiting is no failure, however often it is looked at");
+        assert!(
+            template.exists(),
+            "waiting is no failure, however often it is looked at"
+        );
     }
     assert_eq!(node.cri.handlers().await, ["runc"]);
 
@@ -77,7 +82,10 @@ async fn a_node_that_only_the_operator_restarts_is_waited_for_and_then_verified(
     assert!(success && said.contains("already"), "{said}");
 
     let (success, said) = run(&node, "uninstall").await;
-    assert!(success && said.contains("forgets the handler when it is restarted"), "{said}");
+    assert!(
+        success && said.contains("forgets the handler when it is restarted"),
+        "{said}"
+    );
     assert!(!template.exists());
     render(&node, "");
     node.ctd.restart().await?;

@@ -66,6 +66,7 @@ fn is_change(number: u64, args: [u64; 6]) -> bool {
 }
 
 /// Runs the command and kills it before its change number `n`, counted from 1.
+#[expect(clippy::zombie_processes, reason = "a tracer waits by waitpid")]
 pub fn kill_at(command: &mut Command, n: u32) -> End {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: one system call, async-signal-safe, between fork and exec.

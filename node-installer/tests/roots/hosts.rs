@@ -1,24 +1,25 @@
-//! Every kind of host as a fake root (`node-installer/testdata`), judged by the real containerd of its generation:
+//! Every kind of host as a fake root (`testdata`), judged by the real containerd of its generation:
 //! installed, installed again, uninstalled. What an installation leaves is compared with what is written down.
 //!
 //! A root is one text file: remarks, `key: value` lines, and after `-- PATH --` a file's content (a directory where the
 //! path ends in `/`, a link where it says `PATH -> TARGET`). What follows `== after ==` are the files that an
 //! installation makes or changes; `TANDEM_BLESS=1` writes that part anew, to be read before it is committed.
+//!
+//! containerd 1.x is `$TANDEM_CONTAINERD_V1` or Debian's, 2.x the one in `$TANDEM_CONTAINERD_V2` or in the cache of
+//! `make test`: any version of 1.6, 1.7 and 2.x may stand there.
 
 use std::{
     collections::BTreeMap,
     env, fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
-use tandem_integration::{Generation, Result};
 use tandem_node_installer::{
-    Host, Options,
+    Host, Options, Result,
     ops::{self, Context, Outcome},
+    txn::digest,
 };
-
-use super::node::collect;
 
 const AFTER: &str = "== after ==\n";
 const NO_NEWLINE: &str = "<no newline>\n";
@@ -47,12 +48,7 @@ impl Root {
             write(dir.path(), path, content);
         }
         if let Some(program) = keys.get("program") {
-            let generation = if keys["containerd"] == "1" {
-                Generation::V1
-            } else {
-                Generation::V2
-            };
-            let real = generation.binaries().unwrap().containerd;
+            let real = containerd(&keys["containerd"]);
             let script = format!("#!/bin/sh\nexec {} \"$@\"\n", real.display());
             write(dir.path(), program.trim_start_matches('/'), &script);
             executable(&dir.path().join(program.trim_start_matches('/')));
@@ -120,6 +116,40 @@ impl Root {
     }
 }
 
+/// The real containerd of a generation.
+fn containerd(generation: &str) -> PathBuf {
+    let named = |name| env::var_os(name).map(PathBuf::from);
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into()));
+    let cache = || named("TANDEM_CACHE").unwrap_or_else(|| home().join(".cache/tandem"));
+    let path = match generation {
+        "1" => named("TANDEM_CONTAINERD_V1").unwrap_or_else(|| "/usr/bin/containerd".into()),
+        _ => named("TANDEM_CONTAINERD_V2")
+            .unwrap_or_else(|| cache().join("containerd-2/bin"))
+            .join("containerd"),
+    };
+    assert!(path.is_file(), "{} is missing: `make test` provides it", path.display());
+    path
+}
+
+/// Collects a tree, links as what they hold.
+fn collect(path: &Path, tree: &mut BTreeMap<PathBuf, String>) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    let content = if meta.is_dir() {
+        "directory".into()
+    } else if meta.is_symlink() {
+        format!("-> {}", fs::read_link(path).unwrap().display())
+    } else {
+        digest(&fs::read(path).unwrap())
+    };
+    let mode = meta.permissions().mode() & 0o7777;
+    tree.insert(path.into(), format!("{mode:o} {}:{} {content}", meta.uid(), meta.gid()));
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            collect(&entry.unwrap().path(), tree);
+        }
+    }
+}
+
 fn write(root: &Path, path: &str, content: &str) {
     if let Some((path, target)) = path.split_once(" -> ") {
         symlink(target, root.join(path)).unwrap();
@@ -145,7 +175,7 @@ fn executable(path: &Path) {
 }
 
 fn roots() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node-installer/testdata");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut roots: Vec<PathBuf> = entries.collect();
     roots.sort();

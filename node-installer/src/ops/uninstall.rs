@@ -31,6 +31,8 @@ pub async fn uninstall(context: &Context) -> Result<String> {
     let detected = context.detect().await?;
     let options = &context.options;
     if !context.host.exists(options.records()) {
+        // An uninstall that was killed at its very end may have left the directory above, empty.
+        remove_records(context)?;
         return Ok("nothing is installed".into());
     }
     let _lock = lock(context)?;

@@ -106,8 +106,10 @@ impl Running<'_> {
                 }
             };
             tokio::select! {
-                () = sleep(wait) => {}
+                // An end that was asked for during a look comes before the next one.
+                biased;
                 _ = self.end.recv() => return Ok(()),
+                () = sleep(wait) => {}
             }
         }
     }

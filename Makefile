@@ -6,6 +6,7 @@ SHELL := /bin/bash
 export TANDEM_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tandem
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export TANDEM_SHIM ?= $(CARGO_TARGET_DIR)/release/containerd-shim-tandem-v1
+export TANDEM_INSTALLER ?= $(CARGO_TARGET_DIR)/release/tandem-node-installer
 export TANDEM_GUESTS ?= $(TANDEM_CACHE)/guests
 export TANDEM_CONTAINERD_V2 ?= $(TANDEM_CACHE)/containerd-2/bin
 
@@ -14,15 +15,19 @@ export TANDEM_CONTAINERD_V2 ?= $(TANDEM_CACHE)/containerd-2/bin
 STATIC = -C target-feature=+crt-static -C relocation-model=static
 CARGO = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable=libdir libseccomp) cargo
 BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin containerd-shim-tandem-v1 -- $(STATIC)
+BUILD_INSTALLER = $(CARGO) rustc --release --locked -p tandem-node-installer --bin tandem-node-installer -- -C target-feature=+crt-static
 BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
+# The installer is tested apart from the rest: together with it cargo would choose other features for what they share,
+# and compile the engine a second time.
 .PHONY: help build demo test unit integration conformance lint fmt fuzz bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-build: ## Build the shim
+build: ## Build the shim and the node installer
 	@integration/setup shim
 	$(BUILD_SHIM)
+	$(BUILD_INSTALLER)
 
 demo: ## Run Wasm and Linux containers side by side on a private containerd
 	@integration/setup shim containerd
@@ -36,13 +41,16 @@ test: unit integration ## Run all tests, on containerd 1.x and 2.x
 
 unit: ## Run the unit tests
 	@integration/setup shim
-	$(CARGO) test --release --locked --workspace --exclude tandem-integration
+	$(CARGO) test --release --locked --workspace --exclude tandem-integration --exclude tandem-node-installer
+	$(CARGO) test --release --locked -p tandem-node-installer --lib
 
 integration: ## Run the integration tests against both generations of containerd
 	@integration/setup shim containerd containerd-2
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
+	$(BUILD_INSTALLER)
 	$(CARGO) test --release --locked -p tandem-integration
+	$(CARGO) test --release --locked -p tandem-node-installer --test roots
 
 conformance: ## Run Kubernetes' CRI conformance suite with runc and with Tandem (UPDATE=1 writes docs/conformance.md)
 	@integration/setup shim containerd containerd-2 conformance

@@ -85,6 +85,13 @@ fn registry_section(generation: Generation, registries: &Path) -> String {
     format!("[plugins.\"{images}\".registry]\nconfig_path = {registries:?}\n")
 }
 
+/// The configuration without the handler of the shim under test: its header and the line below.
+pub(crate) fn without_tandem(text: &str) -> String {
+    let ours = |line: &&str| line.ends_with(".runtimes.tandem]") || line.contains(TANDEM);
+    let lines = text.lines().filter(|line| !ours(line));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 fn cri_section(generation: Generation, snapshotter: &str, cri: &Cri) -> String {
     let Cri {
         sandbox_image,

@@ -89,6 +89,11 @@ pub fn tandem_shim() -> PathBuf {
     )
 }
 
+/// The installer under test: `$TANDEM_INSTALLER` or the release build in the workspace's target directory.
+pub fn tandem_installer() -> PathBuf {
+    env::var_os("TANDEM_INSTALLER").map_or_else(|| tandem_shim().with_file_name("tandem-node-installer"), PathBuf::from)
+}
+
 /// What test runs keep between each other: `$TANDEM_CACHE`, or `tandem` in the user's cache directory.
 pub fn cache_dir() -> PathBuf {
     if let Some(dir) = env::var_os("TANDEM_CACHE") {

@@ -24,6 +24,7 @@
 //! | `TANDEM_CONTAINERD_V1` | the containerd 1.x binary | `/usr/bin/containerd` |
 //! | `TANDEM_CONTAINERD_V2` | a directory with containerd 2.x, `ctr` and the runc shim | `$TANDEM_CACHE/containerd-2/bin` |
 //! | `TANDEM_SHIM` | the shim under test | `target/release/containerd-shim-tandem-v1` |
+//! | `TANDEM_INSTALLER` | the node installer under test | `tandem-node-installer` beside the shim |
 //! | `TANDEM_GUESTS` | the directory of built guests | `$TANDEM_CACHE/guests` |
 //! | `TANDEM_CACHE` | what test runs keep between each other | `$XDG_CACHE_HOME/tandem` or `~/.cache/tandem` |
 //! | `TANDEM_TEST_DIR` | where instances live (a short path: sockets have 107 bytes) | `/tmp` |

@@ -33,6 +33,7 @@ pub struct ContainerdBuilder {
     cache: Option<PathBuf>,
     cri: Option<Cri>,
     registries: Option<PathBuf>,
+    with_tandem: bool,
     shims: BTreeMap<String, PathBuf>,
     environment: BTreeMap<OsString, OsString>,
 }
@@ -47,6 +48,7 @@ impl ContainerdBuilder {
             cache: None,
             cri: None,
             registries: None,
+            with_tandem: true,
             shims: BTreeMap::new(),
             environment: BTreeMap::new(),
         }
@@ -92,6 +94,12 @@ impl ContainerdBuilder {
     /// `config_path` names it.
     pub fn registries(mut self, dir: impl Into<PathBuf>) -> Self {
         self.registries = Some(dir.into());
+        self
+    }
+
+    /// Starts as a node without Tandem: no handler in CRI's configuration, no shim to be found by its name.
+    pub fn without_tandem(mut self) -> Self {
+        self.with_tandem = false;
         self
     }
 
@@ -154,13 +162,19 @@ impl ContainerdBuilder {
         }
         let config = home.dir.join("config.toml");
         let registries = self.registries.as_deref();
-        let text = config::text(self.generation, home, snapshotter, self.cri.as_ref(), registries);
+        let mut text = config::text(self.generation, home, snapshotter, self.cri.as_ref(), registries);
+        if !self.with_tandem {
+            text = config::without_tandem(&text);
+        }
         fs::write(&config, text).map_err(Error::system("cannot write", &config))?;
 
         let mut shims = BTreeMap::from([
             ("containerd-shim-runc-v2".to_owned(), binaries.runc_shim.clone()),
             ("containerd-shim-tandem-v1".to_owned(), tandem_shim()),
         ]);
+        if !self.with_tandem {
+            shims.remove("containerd-shim-tandem-v1");
+        }
         shims.extend(self.shims.clone());
         for (name, binary) in shims {
             let link = home.bin().join(name);

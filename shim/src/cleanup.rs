@@ -62,7 +62,8 @@ impl Remains<'_> {
         }
     }
 
-    fn remove_cgroup_of_spec(&self) -> Result<()> {
+    /// Removes the cgroup that the spec names, whatever else is known.
+    pub fn remove_cgroup_of_spec(&self) -> Result<()> {
         let Some(bundle) = self.bundle else { return Ok(()) };
         let fault = |error: &dyn std::error::Error| {
             Fault::internal(format!(

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod entry;
 pub mod events;
 pub mod fault;
+pub mod lock;
 pub mod logging;
 pub mod options;
 pub mod paths;

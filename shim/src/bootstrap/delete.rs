@@ -3,8 +3,8 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -14,13 +14,17 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
 use crate::cleanup::Remains;
 use crate::cli::Args;
-use crate::daemon;
 use crate::events::timestamp;
 use crate::fault::{Fault, Result};
+use crate::lock;
 use crate::paths::Paths;
 
 /// How a container ended whose shim cannot tell any more: as if by SIGKILL, which is what has happened to it.
 const UNKNOWN_EXIT: u32 = 137;
+/// How long a dead shim's zygote may take to end what it has started; it gives itself two seconds.
+const LAST_WORK: Duration = Duration::from_secs(3);
+/// A process that makes a container's cgroups is done with them, or killed in the first of them, after this.
+const LAST_CGROUPS: Duration = Duration::from_millis(30);
 
 /// Runs the action and prints a `DeleteResponse`.
 pub fn run(args: &Args) -> Result<()> {
@@ -39,16 +43,29 @@ pub fn run(args: &Args) -> Result<()> {
         .as_ref()
         .and_then(Container::pid)
         .map_or(0, |pid| pid.as_raw());
-    Remains {
+    // A shim that was killed leaves a zygote that ends what it was at: until then it may still make what is removed here.
+    let socket = socket_of(&paths, &path);
+    if let Some(socket) = socket.as_deref().filter(|socket| is_dead(socket)) {
+        // In vain, if it hangs in the kernel: the rest can go all the same.
+        let _ = lock::wait_for_end(socket, LAST_WORK);
+    }
+    let remains = Remains {
         id: &args.id,
         state: &state,
         rootfs: &rootfs,
         bundle: bundle.as_ref(),
         cgroups: &Cgroups::default(),
         systemd_cgroup: container.as_ref().is_some_and(Container::systemd),
+    };
+    remains.remove()?;
+    if pid == 0 {
+        // It was being created. libcontainer's process that makes the cgroups outlives a zygote that was killed as well.
+        std::thread::sleep(LAST_CGROUPS);
+        remains.remove_cgroup_of_spec()?;
     }
-    .remove()?;
-    remove_dead_socket(&paths, &path);
+    if let Some(socket) = socket {
+        remove_dead(&socket);
+    }
 
     let response = DeleteResponse {
         pid: pid.unsigned_abs(),
@@ -64,20 +81,22 @@ pub fn run(args: &Args) -> Result<()> {
         .map_err(|error| Fault::internal(format!("cannot reply: {error}")))
 }
 
-/// Removes the shim's socket unless a shim answers on it, one that serves the rest of the pod.
-fn remove_dead_socket(paths: &Paths, bundle: &Path) {
-    let Ok(address) = std::fs::read_to_string(bundle.join("address")) else {
-        return;
-    };
-    let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) else {
-        return;
-    };
+/// The socket of the bundle's shim, by the file that `start` wrote.
+fn socket_of(paths: &Paths, bundle: &Path) -> Option<PathBuf> {
+    let address = std::fs::read_to_string(bundle.join("address")).ok()?;
+    let socket = Path::new(address.trim().strip_prefix("unix://")?);
     // The bundle is containerd's, but only a socket of ours is ours to remove.
-    if socket.parent() != Some(&paths.sockets()) {
-        return;
-    }
-    if let Ok(_lock) = daemon::lock_sockets(&paths.sockets())
-        && UnixStream::connect(socket).is_err()
+    (socket.parent() == Some(&paths.sockets())).then(|| socket.to_owned())
+}
+
+/// Whether nobody answers: not so if the shim serves the rest of the pod.
+fn is_dead(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_err()
+}
+
+fn remove_dead(socket: &Path) {
+    if let Some(Ok(_lock)) = socket.parent().map(lock::sockets)
+        && is_dead(socket)
     {
         let _ = std::fs::remove_file(socket);
     }

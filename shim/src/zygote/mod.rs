@@ -162,6 +162,8 @@ impl Zygote {
                 self.workers.insert(child.as_raw(), op);
             }
             Ok(ForkResult::Child) => {
+                // What it makes for a zygote that is gone nobody would know of.
+                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);

@@ -16,7 +16,7 @@ CARGO = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable
 BUILD_SHIM = $(CARGO) rustc --release --locked -p containerd-shim-tandem --bin containerd-shim-tandem-v1 -- $(STATIC)
 BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
-.PHONY: help build demo test unit integration lint fmt fuzz bench clean
+.PHONY: help build demo test unit integration conformance lint fmt fuzz bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -43,6 +43,13 @@ integration: ## Run the integration tests against both generations of containerd
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
 	$(CARGO) test --release --locked -p tandem-integration
+
+conformance: ## Run Kubernetes' CRI conformance suite with runc and with Tandem (UPDATE=1 writes docs/conformance.md)
+	@integration/setup shim containerd containerd-2 conformance
+	$(BUILD_SHIM)
+	$(BUILD_TOOLS)
+	$(CARGO_TARGET_DIR)/release/tandem-conformance --reports $(CARGO_TARGET_DIR)/conformance \
+		--document docs/conformance.md $(if $(UPDATE),--update)
 
 lint: ## Check formatting, lints, licences and advisories
 	@integration/setup shim lint

@@ -134,7 +134,10 @@ impl ContainerBuilder {
 
     /// May gain privileges; containerd's default is that it may not.
     pub fn new_privileges(mut self) -> Self {
-        self.spec["process"]["noNewPrivileges"] = false.into();
+        // Left out, as containerd's clients do, for whom false is the absence of the field.
+        if let Some(process) = self.spec["process"].as_object_mut() {
+            process.remove("noNewPrivileges");
+        }
         self
     }
 

@@ -1,4 +1,4 @@
-//! The cgroups of an instance, in every hierarchy of cgroup v1 and in the unified one.
+//! The cgroups of an instance or of CRI's containers, in every hierarchy of cgroup v1 and in the unified one.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn hierarchies() -> impl Iterator<Item = PathBuf> {
 }
 
 /// The cgroups below `parent`, innermost first, without the parent itself.
-pub(crate) fn below(parent: &str) -> Vec<PathBuf> {
+pub fn below(parent: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for hierarchy in hierarchies() {
         collect(&hierarchy.join(parent.trim_start_matches('/')), &mut found);
@@ -34,11 +34,16 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Removes `parent` and what is below it as far as no process is inside.
-pub(crate) fn remove(parent: &str) {
+pub fn remove(parent: &str) {
     for group in below(parent) {
         let _ = fs::remove_dir(group);
     }
     for hierarchy in hierarchies() {
         let _ = fs::remove_dir(hierarchy.join(parent.trim_start_matches('/')));
     }
+}
+
+/// Whether any hierarchy has the cgroup `parent`.
+pub fn exists(parent: &str) -> bool {
+    hierarchies().any(|hierarchy| hierarchy.join(parent.trim_start_matches('/')).is_dir())
 }

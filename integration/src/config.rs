@@ -1,7 +1,7 @@
 //! The configuration of a private containerd: everything inside the instance's directory, nothing that a test does
 //! not use, no cgroup for the daemon itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{Generation, TANDEM, session::Home};
 
@@ -37,7 +37,13 @@ const CRI: [&str; 5] = [
 ];
 
 /// The text of `config.toml`.
-pub(crate) fn text(generation: Generation, home: &Home, snapshotter: &str, cri: Option<&Cri>) -> String {
+pub(crate) fn text(
+    generation: Generation,
+    home: &Home,
+    snapshotter: &str,
+    cri: Option<&Cri>,
+    registries: Option<&Path>,
+) -> String {
     let mut disabled: Vec<&str> = UNUSED.to_vec();
     if cri.is_none() {
         disabled.extend(CRI);
@@ -64,8 +70,19 @@ pub(crate) fn text(generation: Generation, home: &Home, snapshotter: &str, cri: 
     );
     if let Some(cri) = cri {
         text.push_str(&cri_section(generation, snapshotter, cri));
+        if let Some(registries) = registries {
+            text.push_str(&registry_section(generation, registries));
+        }
     }
     text
+}
+
+fn registry_section(generation: Generation, registries: &Path) -> String {
+    let images = match generation {
+        Generation::V1 => "io.containerd.grpc.v1.cri",
+        Generation::V2 => "io.containerd.cri.v1.images",
+    };
+    format!("[plugins.\"{images}\".registry]\nconfig_path = {registries:?}\n")
 }
 
 fn cri_section(generation: Generation, snapshotter: &str, cri: &Cri) -> String {

@@ -30,10 +30,12 @@
 //! | `TANDEM_KEEP` | if set, a failed test's directory is kept | |
 
 pub mod builder;
+pub mod cgroup;
 pub mod container;
 pub mod deadline;
 pub mod error;
 pub mod events;
+pub mod exec;
 pub mod generation;
 pub mod guests;
 pub mod http;
@@ -47,10 +49,11 @@ pub mod spec;
 pub mod stats;
 pub mod stdio;
 pub mod task;
+pub mod terminal;
 
-mod cgroup;
 mod cleanup;
 mod config;
+mod control;
 mod daemon;
 mod process;
 
@@ -58,12 +61,14 @@ pub use builder::ContainerBuilder;
 pub use container::{Container, Output};
 pub use error::{Error, Result};
 pub use events::{Event, EventKind, Events};
+pub use exec::{Exec, ExecBuilder};
 pub use generation::Generation;
 pub use instance::Containerd;
 pub use leftovers::{Leftover, Leftovers};
 pub use netns::NetNs;
 pub use setup::{ContainerdBuilder, Cri};
 pub use task::Task;
+pub use terminal::Terminal;
 
 /// containerd's gRPC messages and clients, for requests that the harness has no helper for.
 pub use containerd_client as api;

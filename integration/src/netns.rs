@@ -108,6 +108,14 @@ impl Drop for NetNs {
     }
 }
 
+/// Brings up the loopback device of the network namespace that the calling thread is in.
+///
+/// # Errors
+/// Where the kernel refuses; this needs root.
+pub fn loopback_up() -> Result<()> {
+    loopback::up().map_err(Error::system("cannot bring up", "lo"))
+}
+
 /// Brings the loopback device up, for which the kernel has no call but this ioctl (netdevice(7)).
 mod loopback {
     use std::os::fd::AsRawFd;

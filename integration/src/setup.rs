@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,6 +32,7 @@ pub struct ContainerdBuilder {
     level: &'static str,
     cache: Option<PathBuf>,
     cri: Option<Cri>,
+    registries: Option<PathBuf>,
     shims: BTreeMap<String, PathBuf>,
     environment: BTreeMap<OsString, OsString>,
 }
@@ -45,6 +46,7 @@ impl ContainerdBuilder {
             level: "info",
             cache: None,
             cri: None,
+            registries: None,
             shims: BTreeMap::new(),
             environment: BTreeMap::new(),
         }
@@ -86,6 +88,13 @@ impl ContainerdBuilder {
         self
     }
 
+    /// Where the CRI service looks up how to reach registries: a directory of `hosts.toml` files, as containerd's
+    /// `config_path` names it.
+    pub fn registries(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.registries = Some(dir.into());
+        self
+    }
+
     /// Lets containerd find `binary` as the shim `name`, such as `containerd-shim-floor-v1`.
     pub fn shim(mut self, name: impl Into<String>, binary: impl Into<PathBuf>) -> Self {
         self.shims.insert(name.into(), binary.into());
@@ -111,6 +120,8 @@ impl ContainerdBuilder {
             .tempdir_in(&base)
             .map_err(Error::system("cannot make a directory in", &base))?
             .keep();
+        // As containerd's own directories: a pod's mapped root has to get through to its bundle.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).map_err(Error::system("cannot open", &dir))?;
         let owner = Owner::of(&dir)?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let name = name.trim_start_matches(cleanup::PREFIX).to_owned();
@@ -142,7 +153,8 @@ impl ContainerdBuilder {
             fs::create_dir(&dir).map_err(Error::system("cannot make", &dir))?;
         }
         let config = home.dir.join("config.toml");
-        let text = config::text(self.generation, home, snapshotter, self.cri.as_ref());
+        let registries = self.registries.as_deref();
+        let text = config::text(self.generation, home, snapshotter, self.cri.as_ref(), registries);
         fs::write(&config, text).map_err(Error::system("cannot write", &config))?;
 
         let mut shims = BTreeMap::from([

@@ -14,13 +14,69 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{Error, Result, deadline, deadline::within};
+use crate::{Error, Result, deadline, deadline::within, session::Session};
 
 #[derive(Clone, Debug, Default)]
 struct Collected {
     data: Vec<u8>,
     first: Option<Instant>,
     closed: bool,
+}
+
+/// The three streams of a process.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub stdin: Option<InputPipe>,
+    pub stdout: OutputPipe,
+    pub stderr: Option<OutputPipe>,
+}
+
+/// The paths of [`Pipes`], empty where there is none.
+pub(crate) struct Names {
+    pub stdin: String,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Pipes {
+    /// With a terminal both outputs come by standard output.
+    pub async fn new(session: &Session, terminal: bool, input: Option<Vec<u8>>) -> Result<Self> {
+        // A directory of its own, as containerd's client makes it: `ctr task rm` removes it with the FIFOs.
+        let fifos = session.home().io().join(session.home().unique("f"));
+        std::fs::create_dir(&fifos).map_err(Error::system("cannot make", &fifos))?;
+        let fifo = fifos.join("std");
+        let stdout = OutputPipe::new(fifo.with_extension("out"))?;
+        let stderr = match terminal {
+            true => None,
+            false => Some(OutputPipe::new(fifo.with_extension("err"))?),
+        };
+        let stdin = match input {
+            None => None,
+            Some(input) => {
+                let mut stdin = InputPipe::new(fifo.with_extension("in"))?;
+                stdin.write(&input).await?;
+                Some(stdin)
+            }
+        };
+        Ok(Self { stdin, stdout, stderr })
+    }
+
+    pub fn names(&self) -> Names {
+        let name = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        Names {
+            stdin: name(self.stdin.as_ref().map(InputPipe::path)),
+            stdout: name(Some(self.stdout.path())),
+            stderr: name(self.stderr.as_ref().map(OutputPipe::path)),
+        }
+    }
+
+    pub async fn wait_closed(&self) -> Result<()> {
+        self.stdout.wait_closed().await?;
+        match &self.stderr {
+            Some(stderr) => stderr.wait_closed().await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Collects what is written into a FIFO.

@@ -5,16 +5,19 @@ use std::time::{Duration, SystemTime};
 use containerd_client::{
     services::v1::{
         CreateTaskRequest, DeleteResponse, DeleteTaskRequest, GetRequest, KillRequest, ListPidsRequest, MetricsRequest,
-        StartRequest, WaitRequest,
+        ResizePtyRequest, StartRequest, WaitRequest,
     },
-    types::{Metric, Mount, v1::Process},
+    types::{
+        Metric, Mount,
+        v1::{Process, ProcessInfo},
+    },
 };
 
 use crate::{
-    Error, Result, deadline,
+    Error, ExecBuilder, Result, deadline,
     session::Session,
     stats::Stats,
-    stdio::{InputPipe, OutputPipe},
+    stdio::{InputPipe, OutputPipe, Pipes},
 };
 
 pub use containerd_client::types::v1::Status;
@@ -34,9 +37,7 @@ pub struct Task {
     session: Session,
     id: String,
     pid: u32,
-    stdin: Option<InputPipe>,
-    stdout: OutputPipe,
-    stderr: Option<OutputPipe>,
+    pipes: Pipes,
 }
 
 impl Task {
@@ -48,32 +49,14 @@ impl Task {
         input: Option<Vec<u8>>,
         edit: impl FnOnce(&mut CreateTaskRequest),
     ) -> Result<Self> {
-        // A directory of its own, as containerd's client makes it: `ctr task rm` removes it with the FIFOs.
-        let fifos = session.home.io().join(session.home.unique("f"));
-        std::fs::create_dir(&fifos).map_err(Error::system("cannot make", &fifos))?;
-        let fifo = fifos.join("std");
-        let stdout = OutputPipe::new(fifo.with_extension("out"))?;
-        // With a terminal both come by standard output.
-        let stderr = if terminal {
-            None
-        } else {
-            Some(OutputPipe::new(fifo.with_extension("err"))?)
-        };
-        let stdin = match input {
-            None => None,
-            Some(input) => {
-                let mut stdin = InputPipe::new(fifo.with_extension("in"))?;
-                stdin.write(&input).await?;
-                Some(stdin)
-            }
-        };
-        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let pipes = Pipes::new(session, terminal, input).await?;
+        let names = pipes.names();
         let mut request = CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs,
-            stdin: stdin.as_ref().map(|pipe| path(pipe.path())).unwrap_or_default(),
-            stdout: path(stdout.path()),
-            stderr: stderr.as_ref().map(|pipe| path(pipe.path())).unwrap_or_default(),
+            stdin: names.stdin,
+            stdout: names.stdout,
+            stderr: names.stderr,
             terminal,
             ..Default::default()
         };
@@ -85,9 +68,7 @@ impl Task {
             session: session.clone(),
             id: id.to_owned(),
             pid,
-            stdin,
-            stdout,
-            stderr,
+            pipes,
         })
     }
 
@@ -101,19 +82,45 @@ impl Task {
         self.pid
     }
 
+    /// The connection, for raw requests.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// A further process in its container, to be configured and run.
+    pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> ExecBuilder {
+        ExecBuilder::new(self.session.clone(), &self.id, args)
+    }
+
+    /// Changes the size of its terminal.
+    ///
+    /// # Errors
+    /// The runtime's refusal.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
+        let request = self.session.request(ResizePtyRequest {
+            container_id: self.id.clone(),
+            width,
+            height,
+            ..Default::default()
+        });
+        let mut tasks = self.session.client().tasks();
+        let call = tasks.resize_pty(request);
+        self.session.call("tasks.ResizePty", &self.id, call).await
+    }
+
     /// What it writes to standard output.
     pub fn stdout(&self) -> &OutputPipe {
-        &self.stdout
+        &self.pipes.stdout
     }
 
     /// What it writes to standard error; `None` with a terminal.
     pub fn stderr(&self) -> Option<&OutputPipe> {
-        self.stderr.as_ref()
+        self.pipes.stderr.as_ref()
     }
 
     /// Its standard input, where it has one.
     pub fn stdin(&mut self) -> Option<&mut InputPipe> {
-        self.stdin.as_mut()
+        self.pipes.stdin.as_mut()
     }
 
     /// Starts it; answers the first process's id. Standard input given to the builder ends here.
@@ -136,7 +143,7 @@ impl Task {
     /// # Errors
     /// The runtime's refusal.
     pub async fn close_stdin(&mut self) -> Result<()> {
-        if let Some(stdin) = &mut self.stdin {
+        if let Some(stdin) = &mut self.pipes.stdin {
             stdin.close();
         }
         let request = self.session.request(containerd_client::services::v1::CloseIoRequest {
@@ -211,10 +218,7 @@ impl Task {
     /// output open.
     pub async fn delete(&self) -> Result<Exit> {
         let exit = self.delete_only().await?;
-        self.stdout.wait_closed().await?;
-        if let Some(stderr) = &self.stderr {
-            stderr.wait_closed().await?;
-        }
+        self.pipes.wait_closed().await?;
         Ok(exit)
     }
 
@@ -281,13 +285,21 @@ impl Task {
     /// # Errors
     /// The runtime's refusal.
     pub async fn pids(&self) -> Result<Vec<u32>> {
+        Ok(self.processes().await?.iter().map(|process| process.pid).collect())
+    }
+
+    /// All its processes, with what the runtime says of each.
+    ///
+    /// # Errors
+    /// The runtime's refusal.
+    pub async fn processes(&self) -> Result<Vec<ProcessInfo>> {
         let request = self.session.request(ListPidsRequest {
             container_id: self.id.clone(),
         });
         let mut tasks = self.session.client().tasks();
         let call = tasks.list_pids(request);
         let answer = self.session.call("tasks.ListPids", &self.id, call).await?;
-        Ok(answer.processes.iter().map(|process| process.pid).collect())
+        Ok(answer.processes)
     }
 
     /// Its metrics as the runtime encoded them. [`Task::stats`] decodes them.
@@ -314,6 +326,6 @@ impl Task {
     }
 }
 
-fn time(stamp: Option<prost_types::Timestamp>) -> Option<SystemTime> {
+pub(crate) fn time(stamp: Option<prost_types::Timestamp>) -> Option<SystemTime> {
     stamp.and_then(|stamp| SystemTime::try_from(stamp).ok())
 }

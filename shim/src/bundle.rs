@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::fault::{Fault, Result};
 
@@ -59,12 +59,6 @@ impl Bundle {
                 "process.args is empty: set the image's entrypoint or the pod's command (for an image with a Wasm layer any name will do)".into(),
             ));
         }
-        if process.terminal().unwrap_or(false) {
-            return Err(Fault::unimplemented(format!(
-                "bundle {}: terminals are not supported yet: unset tty in the pod spec",
-                path.display()
-            )));
-        }
         Ok(Self {
             path: path.to_owned(),
             spec,
@@ -87,9 +81,29 @@ impl Bundle {
         &self.args
     }
 
+    /// The spec's mounts.
+    pub fn mounts(&self) -> &[Mount] {
+        self.spec.mounts().as_deref().unwrap_or_default()
+    }
+
     /// The process section (checked by `parse` to be there).
     pub fn process(&self) -> Option<&Process> {
         self.spec.process().as_ref()
+    }
+
+    /// Whether the process has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.process().and_then(Process::terminal).unwrap_or(false)
+    }
+
+    /// User of the process.
+    pub fn uid(&self) -> u32 {
+        self.process().map_or(0, |process| process.user().uid())
+    }
+
+    /// Whether the container's users are others than the node's.
+    pub fn has_user_namespace(&self) -> bool {
+        self.namespace(LinuxNamespaceType::User).is_some()
     }
 
     /// Directory of the root file system.
@@ -110,22 +124,23 @@ impl Bundle {
 
     /// Whether one of the spec's mounts covers `path`.
     pub fn is_in_mount(&self, path: &Path) -> bool {
-        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
-        mounts.iter().any(|mount| path.starts_with(mount.destination()))
+        self.mounts().iter().any(|mount| path.starts_with(mount.destination()))
     }
 
     /// Whether the container has a PID namespace of its own, so that the kernel ends all its processes with
     /// its first one.
     pub fn has_own_pid_namespace(&self) -> bool {
-        self.spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.namespaces().as_ref())
-            .is_some_and(|namespaces| {
-                namespaces
-                    .iter()
-                    .any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none())
-            })
+        self.namespace(LinuxNamespaceType::Pid)
+            .is_some_and(|namespace| namespace.path().is_none())
+    }
+
+    fn namespace(&self, typ: LinuxNamespaceType) -> Option<&LinuxNamespace> {
+        let linux = self.spec.linux().as_ref()?;
+        linux
+            .namespaces()
+            .as_ref()?
+            .iter()
+            .find(|namespace| namespace.typ() == typ)
     }
 
     /// Whether a hook of the given kind has to run on the host after the process was started or stopped.

@@ -2,14 +2,20 @@
 //! mount. Used by the Delete call, by a Create that failed, and by the `delete` action after a shim died.
 
 use std::path::Path;
+use std::time::Duration;
 
-use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
+use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager, remove_once_empty};
 use libcontainer::container::Container;
+use libcontainer::error::LibcontainerError;
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
 use crate::fault::{Fault, Result, chain};
 use crate::rootfs;
+
+/// How often, and how far apart, a dead shim's cgroups are removed.
+const ROUNDS: u32 = 3;
+const ROUND: Duration = Duration::from_millis(10);
 
 /// What is known of a container that is to be cleaned up.
 pub struct Remains<'a> {
@@ -25,6 +31,8 @@ pub struct Remains<'a> {
     pub cgroups: &'a Cgroups,
     /// Whether systemd made them.
     pub systemd_cgroup: bool,
+    /// Whether the shim that made them was killed, perhaps in the middle of a call.
+    pub shim_is_dead: bool,
 }
 
 impl Remains<'_> {
@@ -46,39 +54,72 @@ impl Remains<'_> {
         }
         let removed = self.remove_by_libcontainer();
         self.cgroups.remove()?;
+        if self.shim_is_dead {
+            // Whatever libcontainer made of a creation that was cut off: its processes may be at it still, for the
+            // moment that the zygote needs to end them.
+            for _ in 0..ROUNDS {
+                self.remove_cgroup_of_spec()?;
+                std::thread::sleep(ROUND);
+            }
+            return remove_dir(self.state);
+        }
         removed.and_then(|()| remove_dir(self.state))
     }
 
     /// The slow way: through libcontainer, which runs the poststop hooks and asks systemd where need be.
     fn remove_by_libcontainer(&self) -> Result<()> {
         match Container::load(self.state.to_owned()) {
-            Ok(mut container) => container
-                .delete(true)
-                .map_err(|error| Fault::internal(format!("cannot delete container {}: {}", self.id, chain(&error)))),
-            // libcontainer makes its directory before and removes it after everything else: there is nothing.
-            Err(_) if !self.state.exists() => Ok(()),
+            Ok(mut container) => match container.delete(true) {
+                Ok(()) => Ok(()),
+                // The specification: a poststop hook's failure is for the log, and the rest goes on. Hooks come last,
+                // so all that is left is the state, which the caller removes.
+                Err(LibcontainerError::Hook(error)) => {
+                    tracing::warn!(id = self.id, error = chain(&error), "a poststop hook failed");
+                    Ok(())
+                }
+                Err(error) => Err(Fault::internal(format!(
+                    "cannot delete container {}: {}",
+                    self.id,
+                    chain(&error)
+                ))),
+            },
+            // libcontainer makes its directory before and removes it after everything else: there is nothing, but perhaps
+            // the cgroups of a creation that failed while its process was still ending.
+            Err(_) if !self.state.exists() => self.remove_empty_cgroup_of_spec(),
             // The shim died while the state was being written.
             Err(_) => self.remove_cgroup_of_spec(),
         }
     }
 
-    /// Removes the cgroup that the spec names, whatever else is known.
-    pub fn remove_cgroup_of_spec(&self) -> Result<()> {
-        let Some(bundle) = self.bundle else { return Ok(()) };
-        let fault = |error: &dyn std::error::Error| {
-            Fault::internal(format!(
-                "cannot remove the cgroup of container {}: {}",
-                self.id,
-                chain(error)
-            ))
+    fn remove_cgroup_of_spec(&self) -> Result<()> {
+        let Some(config) = self.cgroup_of_spec() else {
+            return Ok(());
         };
-        let config = CgroupConfig {
-            cgroup_path: bundle.cgroup_path(self.id),
+        let manager = create_cgroup_manager(config).map_err(|error| self.cgroup_fault(&error))?;
+        manager.remove().map_err(|error| self.cgroup_fault(&error))
+    }
+
+    fn remove_empty_cgroup_of_spec(&self) -> Result<()> {
+        let Some(config) = self.cgroup_of_spec() else {
+            return Ok(());
+        };
+        remove_once_empty(config).map_err(|error| self.cgroup_fault(&error))
+    }
+
+    fn cgroup_of_spec(&self) -> Option<CgroupConfig> {
+        Some(CgroupConfig {
+            cgroup_path: self.bundle?.cgroup_path(self.id),
             systemd_cgroup: self.systemd_cgroup,
             container_name: self.id.to_owned(),
-        };
-        let manager = create_cgroup_manager(config).map_err(|error| fault(&error))?;
-        manager.remove().map_err(|error| fault(&error))
+        })
+    }
+
+    fn cgroup_fault(&self, error: &dyn std::error::Error) -> Fault {
+        Fault::internal(format!(
+            "cannot remove the cgroup of container {}: {}",
+            self.id,
+            chain(error)
+        ))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use oci_spec::runtime::{Mount, Process};
 
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Result};
@@ -49,24 +50,35 @@ pub fn find(bundle: &Bundle, rootfs: &Path) -> Result<Entry> {
     let Some(arg) = bundle.args().first() else {
         return Err(Fault::invalid("process.args is empty"));
     };
-    let tree = Tree { bundle, rootfs };
-    if let Some(found) = tree.lookup(arg)? {
-        return found.classify(None);
-    }
-    // An export may hold a `#` as well (`path#package:name/interface#function`), so the file decides which one splits.
-    for (name, export) in splits(arg) {
-        if let Some(found) = tree.lookup(name)? {
-            return found.classify(Some(export));
-        }
-    }
-    let (name, export) = match splits(arg).next() {
-        Some((name, export)) => (name, Some(export)),
-        None => (arg.as_str(), None),
+    let tree = Tree {
+        bundle: bundle.path(),
+        mounts: bundle.spec().mounts().as_deref().unwrap_or_default(),
+        root: rootfs,
+        process: bundle.process(),
     };
-    Ok(Entry::Missing {
-        name: name.to_owned(),
-        export: export.map(str::to_owned),
-    })
+    tree.find(arg)
+}
+
+/// Looks up what a process is to execute in a running container, whose mounts are all there below `root`.
+pub fn find_running(process: &Process, root: &Path) -> Result<Entry> {
+    let Some(arg) = process.args().as_ref().and_then(|args| args.first()) else {
+        return Err(Fault::invalid("process.args is empty"));
+    };
+    let tree = Tree {
+        bundle: Path::new("/"),
+        mounts: &[],
+        root,
+        process: Some(process),
+    };
+    tree.find(arg)
+}
+
+/// `name#export`, where there is no file to decide which `#` is meant.
+pub fn split(arg: &str) -> (&str, Option<&str>) {
+    match splits(arg).next() {
+        Some((name, export)) => (name, Some(export)),
+        None => (arg, None),
+    }
 }
 
 /// The ways to read `name#export`, shortest name first. A file whose whole name holds a `#` is found before these.
@@ -106,17 +118,38 @@ impl Found {
 }
 
 struct Tree<'a> {
-    bundle: &'a Bundle,
-    rootfs: &'a Path,
+    /// What relative mount sources are relative to.
+    bundle: &'a Path,
+    /// Mounts that are not there yet.
+    mounts: &'a [Mount],
+    root: &'a Path,
+    process: Option<&'a Process>,
 }
 
 impl Tree<'_> {
+    fn find(&self, arg: &str) -> Result<Entry> {
+        if let Some(found) = self.lookup(arg)? {
+            return found.classify(None);
+        }
+        // An export may hold a `#` as well (`path#package:name/interface#function`), so the file decides which one
+        // splits.
+        for (name, export) in splits(arg) {
+            if let Some(found) = self.lookup(name)? {
+                return found.classify(Some(export));
+            }
+        }
+        let (name, export) = split(arg);
+        Ok(Entry::Missing {
+            name: name.to_owned(),
+            export: export.map(str::to_owned),
+        })
+    }
+
     /// The file that `name` stands for: an absolute path, a path relative to the working directory, or a
     /// plain name to search PATH and then the working directory for.
     fn lookup(&self, name: &str) -> Result<Option<Found>> {
         let cwd = self
-            .bundle
-            .process()
+            .process
             .map_or_else(|| PathBuf::from("/"), |process| process.cwd().clone());
         if name.contains('/') {
             return self.open(&cwd.join(name));
@@ -130,8 +163,7 @@ impl Tree<'_> {
     }
 
     fn path_variable(&self) -> &str {
-        self.bundle
-            .process()
+        self.process
             .and_then(|process| process.env().as_ref())
             .and_then(|env| env.iter().find_map(|var| var.strip_prefix("PATH=")))
             .unwrap_or(DEFAULT_PATH)
@@ -173,19 +205,19 @@ impl Tree<'_> {
 
     /// The host directory (or file) under which `path` is found, and the rest of the path below it.
     fn covering_mount(&self, path: &Path) -> (PathBuf, Option<PathBuf>) {
-        let mounts = self.bundle.spec().mounts().as_deref().unwrap_or_default();
-        let covering = mounts
+        let covering = self
+            .mounts
             .iter()
             .rev()
             .filter(|mount| mount.typ().as_deref() == Some("bind") || is_bind(mount.options()))
             .filter(|mount| path.starts_with(mount.destination()))
             .max_by_key(|mount| mount.destination().components().count());
         let Some((mount, source)) = covering.and_then(|m| Some((m, m.source().as_ref()?))) else {
-            return (self.rootfs.to_owned(), Some(path.to_owned()));
+            return (self.root.to_owned(), Some(path.to_owned()));
         };
         let below = path.strip_prefix(mount.destination()).unwrap_or(path);
         let below = (!below.as_os_str().is_empty()).then(|| below.to_owned());
-        (self.bundle.path().join(source), below)
+        (self.bundle.join(source), below)
     }
 }
 

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use tandem_shim::bootstrap::{delete, info, start};
 use tandem_shim::cli::{Action, Args};
 use tandem_shim::fault::Result;
+use tandem_shim::guest;
+use tandem_shim::zygote::hook;
 
 fn main() -> ExitCode {
     match run() {
@@ -18,6 +20,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    // The two roles that nobody calls by hand are told by the program's name, which no flag can be mistaken for.
+    let mut args = std::env::args_os();
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some(guest::NAME) => std::process::exit(guest::run()?),
+        Some(hook::NAME) => return hook::run(args),
+        _ => {}
+    }
     let args = Args::parse(std::env::args().skip(1))?;
     match args.action {
         Action::Start => start::run(&args),

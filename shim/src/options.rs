@@ -21,6 +21,9 @@ pub struct Options {
     /// Ask systemd for the container's cgroup instead of writing to the cgroup file system.
     #[serde(rename = "SystemdCgroup")]
     pub systemd_cgroup: bool,
+    /// Cgroup for the shim itself; empty for containerd's.
+    #[serde(rename = "ShimCgroup")]
+    pub shim_cgroup: String,
 }
 
 impl Options {
@@ -36,6 +39,7 @@ impl Options {
             })?;
             return Ok(Self {
                 systemd_cgroup: options.systemd_cgroup,
+                shim_cgroup: options.shim_cgroup,
             });
         }
         if GENERIC_OPTIONS.contains(&name) {
@@ -51,7 +55,7 @@ impl Options {
     fn from_toml(text: &str, origin: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
             Fault::invalid(format!(
-                "runtime options in {origin} are not valid: {}; known options: SystemdCgroup",
+                "runtime options in {origin} are not valid: {}; known options: SystemdCgroup, ShimCgroup",
                 error.to_string().trim().replace('\n', " ")
             ))
         })
@@ -162,7 +166,7 @@ mod tests {
         fn systemd_cgroup_survives_its_encoding(systemd_cgroup: bool, root in ".{0,9}") {
             let options = oci::Options { systemd_cgroup, root, ..Default::default() };
             let any = any("containerd.runc.v1.Options", options.write_to_bytes().unwrap());
-            assert_eq!(Options::decode(Some(&any)).unwrap(), Options { systemd_cgroup });
+            assert_eq!(Options::decode(Some(&any)).unwrap(), Options { systemd_cgroup, ..Default::default() });
         }
     }
 

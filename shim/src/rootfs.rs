@@ -1,6 +1,8 @@
 //! Mounting a container's root file system from the snapshot mounts that come with Create, and taking it
 //! away again.
 
+mod mapped;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -68,7 +70,11 @@ pub fn unmount_all(target: &Path) -> Result<()> {
 
 fn mount_one(each: &Mount, rootfs: &Path) -> Result<()> {
     let target = beneath(rootfs, &each.target)?;
-    let parsed = Parsed::new(&each.options)?;
+    let (options, mappings) = mapped::split(&each.options)?;
+    let parsed = Parsed::new(&options)?;
+    if let Some(mappings) = mappings {
+        return mapped::mount_mapped(each, &parsed, &mappings, &target);
+    }
     let fault = |errno: Errno| {
         Fault::internal(format!(
             "cannot mount {} ({}) on {}: {errno}",

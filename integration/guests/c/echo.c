@@ -22,9 +22,11 @@ static const char usage[] =
     "  print TEXT       write TEXT and a newline to stdout\n"
     "  stderr TEXT      write TEXT and a newline to stderr\n"
     "  stdin            copy stdin to stdout until end of file\n"
+    "  tty              tell which of the standard streams are a terminal\n"
     "  big N            write N bytes to stdout, in lines of 64\n"
     "  cat FILE         copy FILE to stdout\n"
     "  write FILE TEXT  make or replace FILE with TEXT and a newline\n"
+    "  fill FILE MIB    make or replace FILE with that many MiB of zeros\n"
     "  ls DIR           list the names in DIR, in the order the host gives\n"
     "  sleep SECONDS    sleep; fractions are allowed\n"
     "  exit N           exit with code N\n"
@@ -48,6 +50,15 @@ static int write_all(int fd, const char *bytes, size_t length) {
         length -= (size_t)written;
     }
     return 0;
+}
+
+static int fill(const char *path, int mebibytes) {
+    static const char zeros[1 << 20];
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (file < 0) return failed("fill", path);
+    for (int i = 0; i < mebibytes; i++)
+        if (write_all(file, zeros, sizeof zeros) < 0) return failed("fill", path);
+    return close(file) < 0 ? failed("fill", path) : 0;
 }
 
 static int copy_to_stdout(const char *command, const char *object, int from) {
@@ -79,6 +90,11 @@ static int print_cwd(void) {
     char path[4096];
     if (!getcwd(path, sizeof path)) return failed("cwd", ".");
     return line_to("cwd", STDOUT_FILENO, path);
+}
+
+static int print_tty(void) {
+    printf("stdin %d stdout %d stderr %d\n", isatty(STDIN_FILENO), isatty(STDOUT_FILENO), isatty(STDERR_FILENO));
+    return fflush(stdout) == 0 ? 0 : failed("tty", "stdout");
 }
 
 static int print_big(const char *size) {
@@ -138,6 +154,7 @@ static int run(int argc, char **argv) {
     if (argc == 1) {
         if (strcmp(command, "env") == 0) return print_env();
         if (strcmp(command, "cwd") == 0) return print_cwd();
+        if (strcmp(command, "tty") == 0) return print_tty();
         if (strcmp(command, "stdin") == 0) return copy_to_stdout(command, "stdin", STDIN_FILENO);
         if (strcmp(command, "trap") == 0) __builtin_trap();
         if (strcmp(command, "spin") == 0) {
@@ -152,6 +169,8 @@ static int run(int argc, char **argv) {
         if (strcmp(command, "ls") == 0) return list(argv[1]);
         if (strcmp(command, "sleep") == 0) return sleep_for(argv[1]);
         if (strcmp(command, "exit") == 0) exit(atoi(argv[1]));
+    } else if (argc == 3 && strcmp(command, "fill") == 0) {
+        return fill(argv[1], atoi(argv[2]));
     } else if (argc == 3 && strcmp(command, "write") == 0) {
         return write_file(argv[1], argv[2]);
     }

@@ -81,6 +81,12 @@ impl ImageBuilder {
         self
     }
 
+    /// The user its process runs as: a name or an id, with `:` and a group where there is one.
+    pub fn user(mut self, user: &str) -> Self {
+        self.process.insert("User".into(), user.into());
+        self
+    }
+
     fn list(mut self, key: &str, values: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         self.process.insert(key.into(), values.into());
@@ -140,6 +146,15 @@ pub fn classic<'a>(
 /// # Errors
 /// Where the machine has no busybox.
 pub fn busybox(name: &str) -> Result<Layout> {
+    let image = ImageBuilder::new(name).files(&busybox_files()?, Compression::None)?;
+    Ok(image.cmd(["sh"]).build())
+}
+
+/// The files of [`busybox`], to be added to.
+///
+/// # Errors
+/// As [`busybox`].
+pub fn busybox_files() -> Result<Rootfs> {
     const BUSYBOX: &str = "/bin/busybox";
     let binary = fs::read(BUSYBOX).map_err(Error::system("cannot read", BUSYBOX))?;
     let list = Command::new(BUSYBOX).arg("--list").output();
@@ -150,14 +165,12 @@ pub fn busybox(name: &str) -> Result<Layout> {
             files = files.link(&format!("bin/{command}"), "busybox");
         }
     }
-    files = files
+    Ok(files
         .dir("etc", 0o755)
         .file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\n")
         .file("etc/group", 0o644, b"root:x:0:\n")
         .dir("proc", 0o755)
-        .dir("tmp", 0o1777);
-    let image = ImageBuilder::new(name).files(&files, Compression::None)?;
-    Ok(image.cmd(["sh"]).build())
+        .dir("tmp", 0o1777))
 }
 
 /// A Linux image of one statically linked program, at `/<file name>`.

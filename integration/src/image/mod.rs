@@ -9,7 +9,7 @@ mod import;
 mod layout;
 mod rootfs;
 
-pub use build::{ImageBuilder, busybox, classic, index, linux_static, oci_artifact, runwasi};
+pub use build::{ImageBuilder, busybox, busybox_files, classic, index, linux_static, oci_artifact, runwasi};
 pub use import::{Image, import};
 pub use layout::{Blob, Layout, Platform, digest, media};
 pub use rootfs::{Compression, Rootfs};

@@ -23,6 +23,7 @@ enum Entry {
     Directory,
     File(Vec<u8>),
     Link(String),
+    HardLink(String),
 }
 
 /// Files, directories and links of a layer, owned by root and without times, so that equal content has an equal
@@ -51,6 +52,12 @@ impl Rootfs {
     /// Adds a symbolic link.
     pub fn link(self, path: &str, to: &str) -> Self {
         self.with(path, 0o777, Entry::Link(to.into()))
+    }
+
+    /// Adds another name of the file `of`, which must have been added before.
+    pub fn hard_link(self, path: &str, of: &str) -> Self {
+        let of = of.trim_start_matches('/').to_owned();
+        self.with(path, 0o755, Entry::HardLink(of))
     }
 
     fn with(mut self, path: &str, mode: u32, entry: Entry) -> Self {
@@ -88,6 +95,10 @@ impl Rootfs {
                 Entry::Link(to) => {
                     header.set_entry_type(EntryType::Symlink);
                     archive.append_link(&mut header, path, to)?;
+                }
+                Entry::HardLink(of) => {
+                    header.set_entry_type(EntryType::Link);
+                    archive.append_link(&mut header, path, of)?;
                 }
             }
         }

@@ -121,11 +121,4 @@ on_both_generations! {
         assert_eq!(output.stdout, "0\nrefused\n", "{}", output.stderr);
         ctd.stop().await
     }
-
-    async fn memory_that_the_cgroup_does_not_have_ends_only_the_guest(generation: Generation) -> Result<()> {
-        let (ctd, image) = with_guest(generation, "grow.wasm").await?;
-        let output = tandem(&ctd, &image).memory_limit(64 << 20).run_to_end().await?;
-        assert_eq!(output.code, 137, "{} {}", output.stdout, output.stderr);
-        ctd.stop().await
-    }
 }

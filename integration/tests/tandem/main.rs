@@ -12,26 +12,44 @@ mod crashes;
 #[cfg(test)]
 mod environment;
 #[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod exec_ends;
+#[cfg(test)]
 mod exits;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod hybrid;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod kinds;
+#[cfg(test)]
+mod placement;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod resources;
+#[cfg(test)]
 mod restarts;
+#[cfg(test)]
+mod security;
 #[cfg(test)]
 mod shim;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod task_api;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod terminal_ctr;

@@ -332,6 +332,8 @@ on_both_generations! {
 
     async fn the_shim_of_a_long_lived_pod_does_not_grow(generation: Generation) -> Result<()> {
         const CYCLES: usize = 40;
+        // What watched a container ends a moment after its Delete was answered.
+        const SETTLED: Duration = Duration::from_millis(300);
         let node = Node::start(generation).await?;
         let sandbox = node.container("sleep").sandbox().create().await?;
         let mut pause = sandbox.task().await?;
@@ -343,9 +345,11 @@ on_both_generations! {
             live(life, node.container(life.program()).in_sandbox(sandbox.id()), None).await?;
             // What a process grows to by its first uses is not a leak.
             if cycle == CYCLES {
+                tokio::time::sleep(SETTLED).await;
                 before = Some(shim.both().map(held));
             }
         }
+        tokio::time::sleep(SETTLED).await;
         for (before, after) in before.unwrap().iter().zip(shim.both().map(held)) {
             assert_eq!((before.fds, before.children), (after.fds, after.children));
             // The heap settles for some hundred cycles; 2 KiB that each of them kept would show.

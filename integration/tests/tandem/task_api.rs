@@ -1,10 +1,9 @@
 //! The Task API as containerd and its clients use it.
 
-use tandem_integration::api::services::v1::{ExecProcessRequest, PauseTaskRequest, ResizePtyRequest};
 use tandem_integration::task::Status;
 use tandem_integration::{Code, EventKind, Result, on_both_generations};
 
-use super::support::{tandem, with_busybox, with_guest};
+use super::support::{tandem, with_guest};
 
 on_both_generations! {
     async fn a_tasks_life_is_told_by_its_state(generation: Generation) -> Result<()> {
@@ -58,25 +57,6 @@ on_both_generations! {
         // A spinning guest uses up to one CPU: of 400 ms some, and not a thousand times more or less.
         let spent = second.cpu_ns - first.cpu_ns;
         assert!((20_000_000..1_000_000_000).contains(&spent), "{spent} ns");
-        task.kill_and_delete().await?;
-        container.remove().await?;
-        ctd.stop().await
-    }
-
-    async fn calls_that_are_not_offered_yet_say_so(generation: Generation) -> Result<()> {
-        let (ctd, image) = with_busybox(generation).await?;
-        let container = tandem(&ctd, &image).args(["sleep", "1000"]).create().await?;
-        let mut task = container.task().await?;
-        task.start().await?;
-        let session = container.session();
-        let mut client = session.client().tasks();
-        let id = container.id().to_owned();
-        let pause = client.pause(session.request(PauseTaskRequest { container_id: id.clone() })).await;
-        assert_eq!(pause.unwrap_err().code(), Code::Unimplemented);
-        let exec = ExecProcessRequest { container_id: id.clone(), exec_id: "x".into(), ..Default::default() };
-        assert_eq!(client.exec(session.request(exec)).await.unwrap_err().code(), Code::Unimplemented);
-        let resize = ResizePtyRequest { container_id: id, width: 80, height: 24, ..Default::default() };
-        assert_eq!(client.resize_pty(session.request(resize)).await.unwrap_err().code(), Code::Unimplemented);
         task.kill_and_delete().await?;
         container.remove().await?;
         ctd.stop().await

@@ -28,6 +28,19 @@ pub enum Loaded {
 }
 
 impl Artifact {
+    /// An entry that another process has opened and verified, and that this one inherited from it by execve.
+    ///
+    /// # Safety
+    /// `file` must be [`Artifact::file`] of an artifact that the cache gave out: it is run as native code.
+    pub unsafe fn inherited(file: File, kind: ModuleKind, digest: Digest) -> Self {
+        Self {
+            file,
+            kind,
+            digest,
+            compiled: false,
+        }
+    }
+
     /// The open file. It is closed on exec.
     pub fn file(&self) -> &File {
         &self.file

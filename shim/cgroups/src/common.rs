@@ -13,6 +13,9 @@ use crate::stats::Stats;
 use crate::systemd::{Scope, scope_path};
 use crate::{Error, v1, v2};
 
+/// Pauses between tries to remove a cgroup whose last process is ending.
+const PAUSES_MS: [u64; 8] = [1, 2, 5, 20, 50, 100, 300, 500];
+
 /// What can be done with a container's cgroups.
 pub trait CgroupManager {
     /// What can go wrong.
@@ -62,6 +65,46 @@ pub enum CreateCgroupSetupError {
     /// The cgroup's name, the mount table or systemd.
     #[error(transparent)]
     Cgroup(#[from] Error),
+}
+
+/// On cgroup v1 and hybrid nodes, where each hierarchy is mounted and the directory that `config` names in it; none on
+/// cgroup v2.
+pub fn cgroup_v1_directories(config: CgroupConfig) -> Result<Option<Vec<(PathBuf, PathBuf)>>, CreateCgroupSetupError> {
+    match create_cgroup_manager(config)? {
+        AnyCgroupManager::V1(manager) => Ok(Some(manager.directories())),
+        _ => Ok(None),
+    }
+}
+
+/// The directories that `config` names, each with the controllers of its hierarchy; none of them on cgroup v2.
+pub fn directories(config: CgroupConfig) -> Result<Vec<(Vec<&'static str>, PathBuf)>, CreateCgroupSetupError> {
+    Ok(match create_cgroup_manager(config)? {
+        AnyCgroupManager::V1(manager) => manager.controllers(),
+        AnyCgroupManager::V2(manager) | AnyCgroupManager::Systemd(_, manager) => {
+            vec![(Vec::new(), manager.directory())]
+        }
+    })
+}
+
+/// Removes the cgroups that `config` names as soon as nothing is in them; kills nothing. For what a creation that
+/// failed leaves: its process may take a moment to end, and the name may be another's.
+pub fn remove_once_empty(config: CgroupConfig) -> Result<(), CreateCgroupSetupError> {
+    for (_, dir) in directories(config)? {
+        remove_dir_once_empty(&dir)?;
+    }
+    Ok(())
+}
+
+fn remove_dir_once_empty(dir: &Path) -> Result<(), Error> {
+    let mut pauses = PAUSES_MS.into_iter();
+    loop {
+        match (std::fs::remove_dir(dir), pauses.next()) {
+            (Ok(()), _) => return Ok(()),
+            (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            (Err(_), Some(pause)) => std::thread::sleep(std::time::Duration::from_millis(pause)),
+            (Err(error), None) => return Err(Error::io("remove cgroup", dir)(error)),
+        }
+    }
 }
 
 /// The manager for what the node has.

@@ -22,4 +22,5 @@ pub mod v1;
 pub mod v2;
 
 pub use error::Error;
+pub use nix::unistd::Pid;
 pub use upstream::stats;

@@ -13,7 +13,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
-use tandem_engine::{Code, GuestSpec, Host, Kind, Preopen};
+use tandem_engine::{Code, GuestSpec, Host, Kind, MemoryBudget, Preopen};
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module};
 
@@ -34,7 +34,10 @@ fn options() -> Result<Options, Box<dyn Error>> {
         match arg.as_str() {
             "--entry" => options.entry = Some(value()?),
             "--cwd" => options.spec.cwd = value()?,
-            "--max-memory" => options.spec.max_memory_bytes = Some(value()?.parse()?),
+            "--max-memory" => {
+                let limit = value()?.parse()?;
+                options.spec.memory = MemoryBudget::new(move || Some(limit));
+            }
             "--pooling" => options.pooling = true,
             "--times" => options.times = true,
             "--env" => {

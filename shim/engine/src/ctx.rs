@@ -53,7 +53,7 @@ pub(crate) fn core_store(engine: &Engine, spec: &GuestSpec) -> Result<Store<Core
         engine,
         CoreState {
             wasi,
-            limit: MemoryLimit::new(spec.max_memory_bytes),
+            limit: MemoryLimit::new(&spec.memory),
         },
     );
     store.limiter(|state| &mut state.limit);
@@ -101,7 +101,7 @@ fn store_with(engine: &Engine, wasi: WasiCtx, spec: &GuestSpec) -> Store<Compone
         wasi,
         http: WasiHttpCtx::new(),
         table: ResourceTable::new(),
-        limit: MemoryLimit::new(spec.max_memory_bytes),
+        limit: MemoryLimit::new(&spec.memory),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limit);

@@ -44,4 +44,5 @@ pub use error::{HostError, PrepareError};
 pub use exit::{EXIT_HOST, EXIT_TRAP};
 pub use guest::Guest;
 pub use host::{Code, Host, Kind};
+pub use limits::MemoryBudget;
 pub use spec::{GuestSpec, Preopen};

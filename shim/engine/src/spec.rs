@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::limits::MemoryBudget;
+
 /// Everything a guest is given when it runs.
 #[derive(Clone, Debug)]
 pub struct GuestSpec {
@@ -14,9 +16,8 @@ pub struct GuestSpec {
     pub cwd: String,
     /// Directories the guest may use.
     pub preopens: Vec<Preopen>,
-    /// Upper bound of all linear memories of one instance together, in bytes; `memory.grow` fails in the guest beyond
-    /// it. For an HTTP server each request has an instance of its own. `None` leaves it to the cgroup.
-    pub max_memory_bytes: Option<u64>,
+    /// What all linear memories of the guest may hold together.
+    pub memory: MemoryBudget,
 }
 
 impl Default for GuestSpec {
@@ -26,7 +27,7 @@ impl Default for GuestSpec {
             env: Vec::new(),
             cwd: String::from("/"),
             preopens: Vec::new(),
-            max_memory_bytes: None,
+            memory: MemoryBudget::unlimited(),
         }
     }
 }

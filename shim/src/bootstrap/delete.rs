@@ -23,8 +23,6 @@ use crate::paths::Paths;
 const UNKNOWN_EXIT: u32 = 137;
 /// How long a dead shim's zygote may take to end what it has started; it gives itself two seconds.
 const LAST_WORK: Duration = Duration::from_secs(3);
-/// A process that makes a container's cgroups is done with them, or killed in the first of them, after this.
-const LAST_CGROUPS: Duration = Duration::from_millis(30);
 
 /// Runs the action and prints a `DeleteResponse`.
 pub fn run(args: &Args) -> Result<()> {
@@ -38,31 +36,27 @@ pub fn run(args: &Args) -> Result<()> {
     let bundle = Bundle::load(&path).ok();
     let rootfs = bundle.as_ref().map_or_else(|| path.join("rootfs"), Bundle::rootfs);
     let state = paths.container(&args.namespace, &args.id);
-    let container = Container::load(state.clone()).ok();
-    let pid = container
-        .as_ref()
-        .and_then(Container::pid)
-        .map_or(0, |pid| pid.as_raw());
     // A shim that was killed leaves a zygote that ends what it was at: until then it may still make what is removed here.
     let socket = socket_of(&paths, &path);
     if let Some(socket) = socket.as_deref().filter(|socket| is_dead(socket)) {
         // In vain, if it hangs in the kernel: the rest can go all the same.
         let _ = lock::wait_for_end(socket, LAST_WORK);
     }
-    let remains = Remains {
+    let container = Container::load(state.clone()).ok();
+    let pid = container
+        .as_ref()
+        .and_then(Container::pid)
+        .map_or(0, |pid| pid.as_raw());
+    Remains {
         id: &args.id,
         state: &state,
         rootfs: &rootfs,
         bundle: bundle.as_ref(),
         cgroups: &Cgroups::default(),
         systemd_cgroup: container.as_ref().is_some_and(Container::systemd),
-    };
-    remains.remove()?;
-    if pid == 0 {
-        // It was being created. libcontainer's process that makes the cgroups outlives a zygote that was killed as well.
-        std::thread::sleep(LAST_CGROUPS);
-        remains.remove_cgroup_of_spec()?;
+        shim_is_dead: true,
     }
+    .remove()?;
     if let Some(socket) = socket {
         remove_dead(&socket);
     }

@@ -3,6 +3,7 @@
 
 pub mod delete;
 pub mod info;
+mod placement;
 pub mod start;
 
 use std::io::{IsTerminal, Read};

@@ -15,6 +15,7 @@ use containerd_shim_protos::protobuf::Message;
 use nix::unistd::{ForkResult, fork};
 use serde::Deserialize;
 
+use super::placement::Placement;
 use super::read_input;
 use crate::cgroup;
 use crate::cli::Args;
@@ -53,6 +54,8 @@ pub struct Peer {
     pub grpc: String,
     /// Path of the ttrpc socket.
     pub ttrpc: String,
+    /// What came on standard input, if it was parameters.
+    pub params: Option<BootstrapParams>,
 }
 
 /// Runs the action. In the forked shim this returns when the shim ends.
@@ -66,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
     let group = group_of(&bundle)?.unwrap_or_else(|| args.id.clone());
     let paths = Paths::from_env();
     let socket = paths.socket(&peer.grpc, &args.namespace, &group);
+    let placement = Placement::of_parent(&input, peer.params.as_ref());
 
     // One at a time: two containers of a pod may be started at once, and a dying shim removes its socket
     // under the same lock.
@@ -77,6 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         match unsafe { fork() } {
             Ok(ForkResult::Parent { .. }) => drop(tell),
             Ok(ForkResult::Child) => {
+                placement.take()?;
                 // The descriptor; the lock itself is the parent's.
                 drop((lock, listens));
                 // containerd kills this action's process when its client gives up: what makes the socket must be the one
@@ -162,6 +167,7 @@ pub fn identify(input: &[u8], args: &Args, ttrpc: String, grpc: String) -> Resul
         },
         grpc: strip(&grpc.ok_or_else(|| missing("gRPC"))?),
         ttrpc: strip(&ttrpc.ok_or_else(|| missing("ttrpc"))?),
+        params,
     })
 }
 

@@ -5,6 +5,9 @@
 //! from `/proc/<pid>/cgroup`, which is right for the cgroupfs and the systemd driver without knowing either.
 
 pub mod attach;
+pub mod control;
+pub mod oom;
+mod shared;
 mod v1;
 mod v2;
 
@@ -19,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fault::{Fault, Result};
+use control::Control;
 
 /// A killed process leaves its cgroup a moment after the signal; until then `rmdir` answers EBUSY.
 const REMOVAL_PAUSES: [Duration; 8] = [
@@ -48,12 +52,22 @@ pub struct Cgroups {
 
 impl Cgroups {
     /// The cgroups of process `pid`, without those that the shim itself is in: a hierarchy the container
-    /// was not moved in is none of its own.
-    pub fn of(pid: i32) -> io::Result<Self> {
+    /// was not moved in is none of its own. Of a process that is ending the kernel says `/` for every hierarchy of v1, so
+    /// that where nothing is found it is `control` that tells: what was asked for.
+    pub fn of(pid: i32, control: &Control) -> io::Result<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
         let own = std::fs::read_to_string("/proc/self/cgroup")?;
-        let theirs = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        Ok(Self::locate(&mounts, &own, &theirs))
+        let theirs = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let found = Self::locate(&mounts, &own, &theirs);
+        if !found.dirs.is_empty() {
+            return Ok(found);
+        }
+        let named = control.directories().map_err(io::Error::other)?;
+        let dirs = named.into_iter().map(|(controllers, path)| Dir {
+            controllers: controllers.into_iter().map(str::to_owned).collect(),
+            path,
+        });
+        Ok(Self { dirs: dirs.collect() })
     }
 
     fn locate(mountinfo: &str, own: &str, theirs: &str) -> Self {
@@ -65,7 +79,8 @@ impl Cgroups {
                 let mut fields = line.splitn(3, ':').skip(1);
                 let (controllers, path) = (fields.next()?, fields.next()?);
                 let (root, mount_point) = mount_of(mountinfo, controllers)?;
-                let below = Path::new(path).strip_prefix(root).ok()?;
+                // The root is everybody's: what is removed or killed with a container's cgroup must not be that.
+                let below = Path::new(path).strip_prefix(root).ok().filter(|_| path != "/")?;
                 Some(Dir {
                     controllers: controllers
                         .split(',')
@@ -93,13 +108,24 @@ impl Cgroups {
 
     /// Sends `signal` to every process in the cgroups.
     pub fn kill(&self, signal: Signal) {
+        if signal == Signal::SIGKILL {
+            self.thaw();
+        }
         for pid in self.pids() {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
+    /// Lets processes that are frozen go on. On cgroup v1 not even SIGKILL ends them where they are.
+    pub fn thaw(&self) {
+        if let Some(freezer) = self.controller("freezer") {
+            let _ = std::fs::write(freezer.join("freezer.state"), "THAWED");
+        }
+    }
+
     /// Removes the cgroups and those the container made below them, killing what is left inside.
     pub fn remove(&self) -> Result<()> {
+        self.thaw();
         for dir in &self.dirs {
             remove_tree(&dir.path).map_err(|error| {
                 Fault::internal(format!(
@@ -276,6 +302,15 @@ mod tests {
                 assert!(dir.path.starts_with("/"), "{dir:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_root_of_a_hierarchy_is_never_a_containers() {
+        let own = "4:memory:/docker/x\n2:cpu:/shims\n0::/shims";
+        assert_eq!(
+            Cgroups::locate(HYBRID, own, "4:memory:/\n2:cpu:/\n0::/"),
+            Cgroups::default()
+        );
     }
 
     #[test]

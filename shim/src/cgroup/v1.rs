@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use containerd_shim_protos::cgroups::metrics::{
-    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat, Throttle,
+    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics,
+    PidsStat, RdmaEntry, RdmaStat, Throttle,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
+use super::shared::{self, HugePageFiles, HugePages};
 use super::{Cgroups, number, table};
 
 /// `cpuacct.stat` counts in USER_HZ, which is 100 on every architecture Linux exports to user space.
@@ -22,6 +24,8 @@ pub fn metrics(cgroups: &Cgroups) -> Metrics {
         memory: part("memory").map(memory).into(),
         memory_oom_control: part("memory").map(oom_control).into(),
         blkio: part("blkio").map(blkio).into(),
+        hugetlb: part("hugetlb").map(hugetlb).unwrap_or_default(),
+        rdma: part("rdma").map(rdma).into(),
         ..Default::default()
     }
 }
@@ -135,6 +139,39 @@ fn oom_control(dir: &Path) -> MemoryOomControl {
     }
 }
 
+fn hugetlb(dir: &Path) -> Vec<HugetlbStat> {
+    let files = HugePageFiles {
+        usage: "usage_in_bytes",
+        max: "max_usage_in_bytes",
+        failures: "failcnt",
+    };
+    let stat = |pages: HugePages| HugetlbStat {
+        usage: pages.usage,
+        max: pages.max,
+        failcnt: pages.failures,
+        pagesize: pages.size,
+        ..Default::default()
+    };
+    shared::huge_pages(dir, &files).into_iter().map(stat).collect()
+}
+
+fn rdma(dir: &Path) -> RdmaStat {
+    let entries = |file: &str| {
+        let entry = |(device, hca_handles, hca_objects)| RdmaEntry {
+            device,
+            hca_handles,
+            hca_objects,
+            ..Default::default()
+        };
+        shared::rdma(&dir.join(file)).into_iter().map(entry).collect()
+    };
+    RdmaStat {
+        current: entries("rdma.current"),
+        limit: entries("rdma.max"),
+        ..Default::default()
+    }
+}
+
 fn blkio(dir: &Path) -> BlkIOStat {
     let entries = |name: &str| {
         let text = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
@@ -143,6 +180,12 @@ fn blkio(dir: &Path) -> BlkIOStat {
     BlkIOStat {
         io_service_bytes_recursive: entries("blkio.throttle.io_service_bytes_recursive"),
         io_serviced_recursive: entries("blkio.throttle.io_serviced_recursive"),
+        io_queued_recursive: entries("blkio.io_queued_recursive"),
+        io_service_time_recursive: entries("blkio.io_service_time_recursive"),
+        io_wait_time_recursive: entries("blkio.io_wait_time_recursive"),
+        io_merged_recursive: entries("blkio.io_merged_recursive"),
+        io_time_recursive: entries("blkio.time_recursive"),
+        sectors_recursive: entries("blkio.sectors_recursive"),
         ..Default::default()
     }
 }

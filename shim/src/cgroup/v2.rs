@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use containerd_shim_protos::cgroups_v2::metrics::{
-    CPUStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PidsStat,
+    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat, RdmaEntry,
+    RdmaStat,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
+use super::shared::{self, HugePageFiles, HugePages};
 use super::{number, table};
 
 /// Reads everything; a controller that is not enabled for the cgroup reads as zeros.
@@ -18,6 +20,8 @@ pub fn metrics(dir: &Path) -> Metrics {
         memory: MessageField::some(memory(dir)),
         memory_events: MessageField::some(memory_events(dir)),
         io: MessageField::some(io(dir)),
+        hugetlb: hugetlb(dir),
+        rdma: MessageField::some(rdma(dir)),
         ..Default::default()
     }
 }
@@ -42,6 +46,7 @@ fn cpu(dir: &Path) -> CPUStat {
         throttled_usec: value("throttled_usec"),
         nr_bursts: value("nr_bursts"),
         burst_usec: value("burst_usec"),
+        psi: pressure(&dir.join("cpu.pressure")).into(),
         ..Default::default()
     }
 }
@@ -88,6 +93,7 @@ fn memory(dir: &Path) -> MemoryStat {
         swap_usage: file("memory.swap.current"),
         swap_limit: file("memory.swap.max"),
         swap_max_usage: file("memory.swap.peak"),
+        psi: pressure(&dir.join("memory.pressure")).into(),
         ..Default::default()
     }
 }
@@ -106,10 +112,67 @@ fn memory_events(dir: &Path) -> MemoryEvents {
     }
 }
 
+fn hugetlb(dir: &Path) -> Vec<HugeTlbStat> {
+    let files = HugePageFiles {
+        usage: "current",
+        max: "max",
+        failures: "events",
+    };
+    let stat = |pages: HugePages| HugeTlbStat {
+        current: pages.usage,
+        max: pages.max,
+        failcnt: pages.failures,
+        pagesize: pages.size,
+        ..Default::default()
+    };
+    shared::huge_pages(dir, &files).into_iter().map(stat).collect()
+}
+
+fn rdma(dir: &Path) -> RdmaStat {
+    let entries = |file: &str| {
+        let entry = |(device, hca_handles, hca_objects)| RdmaEntry {
+            device,
+            hca_handles,
+            hca_objects,
+            ..Default::default()
+        };
+        shared::rdma(&dir.join(file)).into_iter().map(entry).collect()
+    };
+    RdmaStat {
+        current: entries("rdma.current"),
+        limit: entries("rdma.max"),
+        ..Default::default()
+    }
+}
+
+/// How long processes waited for a resource; none where the kernel does not count it.
+/// Source: kernel `Documentation/accounting/psi.rst`.
+fn pressure(file: &Path) -> Option<PSIStats> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let data = |kind: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        let value = |key: &str| line.split_whitespace().find_map(|field| field.strip_prefix(key));
+        let average = |key: &str| value(key).and_then(|number| number.parse().ok()).unwrap_or(0.0);
+        Some(PSIData {
+            avg10: average("avg10="),
+            avg60: average("avg60="),
+            avg300: average("avg300="),
+            total: value("total=").and_then(|number| number.parse().ok()).unwrap_or(0),
+            ..Default::default()
+        })
+    };
+    Some(PSIStats {
+        some: data("some ").into(),
+        full: data("full ").into(),
+        ..Default::default()
+    })
+}
+
 fn io(dir: &Path) -> IOStat {
     let text = std::fs::read_to_string(dir.join("io.stat")).unwrap_or_default();
     IOStat {
         usage: text.lines().filter_map(io_entry).collect(),
+        psi: pressure(&dir.join("io.pressure")).into(),
         ..Default::default()
     }
 }
@@ -148,6 +211,9 @@ mod tests {
         write("memory.current", "4096\n");
         write("memory.max", "max\n");
         write("memory.stat", "anon 100\nfile 200\n");
+        let pressure =
+            "some avg10=1.50 avg60=0.00 avg300=0.00 total=77\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=5\n";
+        write("cpu.pressure", pressure);
         write("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n");
         let metrics = metrics(dir.path());
         assert_eq!(metrics.cpu.usage_usec, 1500);
@@ -155,5 +221,7 @@ mod tests {
         assert_eq!(metrics.memory.usage_limit, u64::MAX);
         assert_eq!(metrics.memory.file, 200);
         assert_eq!(metrics.io.usage[0].wios, 4);
+        assert_eq!((metrics.cpu.psi.some.avg10, metrics.cpu.psi.full.total), (1.5, 5));
+        assert!(metrics.memory.psi.is_none());
     }
 }

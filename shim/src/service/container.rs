@@ -1,14 +1,24 @@
-//! What the service knows of one container. A status carries what is true in it and nothing else: a created
+//! What the service knows of one container and of its processes. A status carries what is true in it and nothing else: a created
 //! task has a process and no exit, a stopped one has both.
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+use containerd_shim_protos::api::StateResponse;
+use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::types::task::Status as TaskStatus;
-use tokio::sync::watch;
+use tandem_image::WasmLayer;
+use tokio::task::AbortHandle;
 
+use super::process::{Exec, Process};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
-use crate::stdio::Held;
+use crate::cgroup::control::Control;
+use crate::events::timestamp;
+use crate::fault::{Fault, Result};
+use crate::memory::MemoryCell;
+use crate::stdio::{Held, Size, StreamNames};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +32,7 @@ pub struct Exit {
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The zygote is at it; there is no process yet.
+    /// There is no process yet: the zygote is at it, or an exec waits for Start.
     Creating,
     /// The first process waits for Start.
     Created {
@@ -70,15 +80,11 @@ impl Status {
     }
 }
 
-/// The names of the streams, as State reports them back.
-#[derive(Debug, Clone, Default)]
-pub struct StreamNames {
-    /// stdin FIFO.
-    pub stdin: String,
-    /// stdout FIFO or URI.
-    pub stdout: String,
-    /// stderr FIFO or URI.
-    pub stderr: String,
+/// Where the module of a container is that is a layer of its image: an exec may run it again.
+#[derive(Debug, Clone)]
+pub struct OwnModule {
+    /// The layer.
+    pub layer: WasmLayer,
 }
 
 /// One container.
@@ -86,15 +92,26 @@ pub struct StreamNames {
 pub struct Container {
     /// The bundle and its spec.
     pub bundle: Bundle,
-    /// Names of the streams.
-    pub names: StreamNames,
-    /// The shim's side of the streams.
-    pub held: Held,
+    /// Its first process.
+    pub init: Process,
+    /// The processes that were executed in it, by exec id.
+    pub execs: HashMap<String, Exec>,
+    /// Its module, where that is a layer of the image.
+    pub module: Option<OwnModule>,
+    /// The end of its first process, while an exec has not ended yet: its own is told first.
+    pub ending: Option<Exit>,
     /// Its cgroups, once it has a process.
     pub cgroups: Cgroups,
     /// Whether systemd made them.
     pub systemd_cgroup: bool,
-    status: watch::Sender<Status>,
+    /// Whether its processes are frozen.
+    pub paused: bool,
+    /// The memory limit that its guests are told, once there is one.
+    pub memory: Option<MemoryCell>,
+    /// Processes killed for want of memory that have been reported.
+    pub oom_kills: u64,
+    /// The task that waits for the next one.
+    pub memory_watch: Option<AbortHandle>,
 }
 
 impl Container {
@@ -102,26 +119,121 @@ impl Container {
     pub fn new(bundle: Bundle, names: StreamNames, held: Held, systemd_cgroup: bool) -> Self {
         Self {
             bundle,
-            names,
-            held,
+            init: Process::new(names, held),
+            execs: HashMap::new(),
+            module: None,
+            ending: None,
             cgroups: Cgroups::default(),
             systemd_cgroup,
-            status: watch::Sender::new(Status::Creating),
+            paused: false,
+            memory: None,
+            oom_kills: 0,
+            memory_watch: None,
         }
     }
 
-    /// Where it is in its life.
+    /// To change its cgroups.
+    pub fn control(&self, id: &str) -> Control {
+        Control {
+            id: id.to_owned(),
+            path: self.bundle.cgroup_path(id),
+            systemd: self.systemd_cgroup,
+        }
+    }
+
+    /// The cell that holds the memory limit for its guests; made when the first of them needs it.
+    pub fn memory_cell(&mut self) -> std::io::Result<&MemoryCell> {
+        let cell = match self.memory.take() {
+            Some(cell) => cell,
+            None => {
+                let linux = self.bundle.spec().linux().as_ref();
+                MemoryCell::new(linux.and_then(|linux| linux.resources().as_ref()))?
+            }
+        };
+        Ok(self.memory.insert(cell))
+    }
+
+    /// Where its first process is in its life.
     pub fn status(&self) -> Status {
-        *self.status.borrow()
+        self.init.status()
     }
 
-    /// Moves on; those who wait for the end are told.
+    /// Moves the first process on; those who wait for its end are told.
     pub fn set_status(&self, status: Status) {
-        self.status.send_replace(status);
+        self.init.set_status(status);
     }
 
-    /// To wait for a status without holding the container.
-    pub fn subscribe(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
+    /// Pid of the first process, unless that has ended.
+    pub fn living_pid(&self) -> Option<i32> {
+        match self.status() {
+            Status::Created { pid } | Status::Running { pid } if self.ending.is_none() => Some(pid),
+            _ => None,
+        }
     }
+
+    /// What State answers of the first process, or of the one that was executed as `exec_id`.
+    pub fn describe(&self, id: &str, exec_id: &str) -> Result<StateResponse> {
+        let process = self.process(exec_id)?;
+        let status = process.status();
+        let paused = self.paused && matches!(status, Status::Running { .. });
+        let mut response = StateResponse {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            bundle: self.bundle.path().display().to_string(),
+            pid: status.pid().map_or(0, i32::unsigned_abs),
+            status: if paused { TaskStatus::PAUSED } else { status.as_task() }.into(),
+            stdin: process.names.stdin.clone(),
+            stdout: process.names.stdout.clone(),
+            stderr: process.names.stderr.clone(),
+            terminal: process.names.terminal,
+            ..Default::default()
+        };
+        if let Some(exit) = status.exit() {
+            response.exit_status = exit.status;
+            response.exited_at = MessageField::some(timestamp(exit.at));
+        }
+        Ok(response)
+    }
+
+    /// The first process, or the one that was executed as `exec_id`.
+    pub fn process(&self, exec_id: &str) -> Result<&Process> {
+        if exec_id.is_empty() {
+            return Ok(&self.init);
+        }
+        self.exec(exec_id).map(|exec| &exec.process)
+    }
+
+    /// The process that was executed as `exec_id`.
+    pub fn exec(&self, exec_id: &str) -> Result<&Exec> {
+        self.execs.get(exec_id).ok_or_else(|| no_such_exec(exec_id))
+    }
+
+    /// As [`Container::exec`], to change it.
+    pub fn exec_mut(&mut self, exec_id: &str) -> Result<&mut Exec> {
+        self.execs.get_mut(exec_id).ok_or_else(|| no_such_exec(exec_id))
+    }
+
+    /// Connects the terminal of the first process, whose pid it is.
+    pub fn connect_terminal(&mut self, pid: i32, master: OwnedFd) -> Result<()> {
+        if let Some(size) = self.bundle.process().and_then(Size::of) {
+            // The size is a convenience; any terminal has one.
+            let _ = size.apply(&master);
+        }
+        if self.bundle.uid() != 0 && !self.bundle.has_user_namespace() {
+            // The user must be able to open `/dev/tty`'s own name anew. Descriptor 0 is the terminal.
+            let _ = std::os::unix::fs::chown(format!("/proc/{pid}/fd/0"), Some(self.bundle.uid()), None);
+        }
+        self.init.held.connect(master)
+    }
+
+    /// Whether an exec has a process, or may have one before anything more is heard of it.
+    pub fn has_living_exec(&self) -> bool {
+        self.execs
+            .values()
+            .any(|exec| exec.starting || exec.process.living_pid().is_some())
+    }
+}
+
+fn no_such_exec(exec_id: &str) -> Fault {
+    Fault::not_found(format!("process {} does not exist", exec_id.escape_debug()))
 }

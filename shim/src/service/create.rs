@@ -1,14 +1,14 @@
 //! The Create call: from a bundle to a confined process that waits for Start.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 
-use super::container::{Container, Status, StreamNames};
-use super::state::Answer;
+use super::container::{Container, OwnModule, Status};
+use super::state::{Answer, Target};
 use super::{Service, blocking};
 use crate::bundle::Bundle;
 use crate::cleanup::Remains;
@@ -17,16 +17,19 @@ use crate::entry::{self, Entry};
 use crate::fault::{Fault, Kind, Result};
 use crate::options::Options;
 use crate::rootfs;
-use crate::stdio::{self, Streams};
-use crate::zygote::wire::{Create, Request, Workload};
+use crate::stdio::{self, StreamNames, Streams, Whose};
+use crate::zygote::wire::{Create, Op, Request, Workload};
 
 /// What will run, and where its module is.
-struct Plan {
-    workload: Workload,
-    module: Module,
+pub(super) struct Plan {
+    /// What will run.
+    pub workload: Workload,
+    /// Where its module is.
+    pub module: Module,
 }
 
-enum Module {
+/// Where a module is.
+pub(super) enum Module {
     /// There is none.
     None,
     /// A file of the container's.
@@ -43,16 +46,30 @@ impl Service {
         if !request.checkpoint.is_empty() {
             return Err(Fault::unimplemented("restoring from a checkpoint is not supported"));
         }
-        if request.terminal {
-            return Err(Fault::unimplemented(
-                "terminals are not supported yet: unset tty in the pod spec",
-            ));
-        }
         let options = Options::decode(request.options.as_ref())?;
         let bundle = Bundle::load(Path::new(&request.bundle))?;
         let root = bundle.rootfs();
-        let (streams, held) = stdio::open(&request.stdin, &request.stdout, &request.stderr)?;
-        self.reserve(&id, bundle, &request, held, options.systemd_cgroup)?;
+        let names = StreamNames {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            // The process says what it has; a client says it once more.
+            terminal: bundle.has_terminal(),
+        };
+        if request.terminal && !names.terminal {
+            return Err(Fault::invalid(format!(
+                "a terminal is asked for, but the process in {}/config.json has none: set process.terminal",
+                request.bundle
+            )));
+        }
+        let whose = Whose {
+            namespace: &self.namespace,
+            id: &id,
+            uid: if bundle.has_user_namespace() { 0 } else { bundle.uid() },
+            ends_with_process: false,
+        };
+        let (streams, held) = stdio::open(&names, whose).await?;
+        self.reserve(&id, bundle, names, held, options.systemd_cgroup)?;
 
         let created = async {
             if !request.rootfs.is_empty() {
@@ -65,15 +82,25 @@ impl Service {
                 bundle: request.bundle.clone().into(),
                 state_root: self.paths.containers(&self.namespace),
                 systemd_cgroup: options.systemd_cgroup,
+                terminal: streams.is_none(),
                 workload: plan.workload,
             };
-            self.hand_over(&create, &streams, plan.module).await
+            let target = Target::Container(id.clone());
+            let request = |op| Request::Create {
+                op,
+                create: create.clone(),
+            };
+            self.hand_over(target, request, fds_of(streams.as_ref()), plan.module)
+                .await
         }
         .await;
         drop(streams);
 
         match created {
-            Ok(()) => Ok(self.pid_of(&id)),
+            Ok(()) => {
+                self.watch_memory(&id);
+                Ok(self.pid_of(&id))
+            }
             Err(fault) => {
                 self.forget_failed(&id, &root).await;
                 Err(fault)
@@ -91,21 +118,24 @@ impl Service {
         }
     }
 
-    /// Has the zygote create it; twice, where the first answer is that it needs the module's bytes.
-    async fn hand_over(&self, create: &Create, streams: &Streams, module: Module) -> Result<()> {
-        let mut fds: Vec<RawFd> = [&streams.stdin, &streams.stdout, &streams.stderr]
-            .map(AsRawFd::as_raw_fd)
-            .into();
+    /// Has the zygote make a process; twice, where the first answer is that it needs the module's bytes. A guest's memory
+    /// limit and its module come after the other descriptors.
+    pub(super) async fn hand_over(
+        &self,
+        target: Target,
+        request: impl Fn(Op) -> Request,
+        mut fds: Vec<RawFd>,
+        module: Module,
+    ) -> Result<()> {
+        let memory = match module {
+            Module::None => None,
+            Module::File(_) | Module::Layer(_) => Some(self.memory_cell(target.container())?),
+        };
+        fds.extend(memory.as_ref().map(AsRawFd::as_raw_fd));
         if let Module::File(file) = &module {
             fds.push(file.as_raw_fd());
         }
-        let ask = async |fds: &[RawFd]| {
-            let request = |op| Request::Create {
-                op,
-                create: create.clone(),
-            };
-            self.zygote.ask(Some(create.id.clone()), request, fds).await
-        };
+        let ask = async |fds: &[RawFd]| self.zygote.ask(Some(target.clone()), &request, fds).await;
         if let (Answer::NeedsModule, Module::Layer(layer)) = (ask(&fds).await?, &module) {
             let file = self.images.open(layer).await.map_err(image_fault)?;
             fds.push(file.as_raw_fd());
@@ -114,12 +144,20 @@ impl Service {
         Ok(())
     }
 
+    /// What tells a guest its memory limit; the container keeps it.
+    fn memory_cell(&self, id: &str) -> Result<OwnedFd> {
+        let mut state = self.state.lock();
+        let cell = state.container_mut(id)?.memory_cell();
+        cell.and_then(|cell| cell.as_fd().try_clone_to_owned())
+            .map_err(|error| Fault::exhausted(format!("cannot make the guest's memory limit: {error}")))
+    }
+
     /// Takes the id, so that a second Create of it fails, whoever comes first.
     fn reserve(
         &self,
         id: &str,
         bundle: Bundle,
-        request: &CreateTaskRequest,
+        names: StreamNames,
         held: stdio::Held,
         systemd_cgroup: bool,
     ) -> Result<()> {
@@ -127,11 +165,6 @@ impl Service {
         if state.containers.contains_key(id) {
             return Err(Fault::exists(format!("container {id} exists already in this shim")));
         }
-        let names = StreamNames {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-        };
         let container = Container::new(bundle, names, held, systemd_cgroup);
         state.containers.insert(id.to_owned(), container);
         Ok(())
@@ -170,15 +203,10 @@ impl Service {
     async fn plan_layer(&self, id: &str, name: &str, export: Option<String>) -> Result<Plan> {
         match self.images.resolve(id).await.map_err(image_fault)? {
             Resolution::Module(layer) => {
-                let workload = Workload::Wasm {
-                    name: format!("Wasm layer {} of image {}", layer.digest, layer.image),
-                    export,
-                    digest: Some(layer.digest.to_string()),
-                };
-                Ok(Plan {
-                    workload,
-                    module: Module::Layer(layer),
-                })
+                let own = OwnModule { layer };
+                let plan = own.plan(export);
+                self.state.lock().container_mut(id)?.module = Some(own);
+                Ok(plan)
             }
             Resolution::NoWasm { image } => Err(Fault::not_found(format!(
                 "entrypoint \"{}\" is not in the root file system of image {image}, which has no Wasm layer either: correct the image's entrypoint or the pod's command",
@@ -202,6 +230,7 @@ impl Service {
                 bundle: Some(&container.bundle),
                 cgroups: &container.cgroups,
                 systemd_cgroup: container.systemd_cgroup,
+                shim_is_dead: false,
             };
             if let Err(fault) = remains.remove() {
                 tracing::error!(id, %fault, "cannot clean up after a failed create");
@@ -209,6 +238,29 @@ impl Service {
         });
         let _ = removal.await;
     }
+}
+
+impl OwnModule {
+    /// To run it with this export, or its default one.
+    pub(super) fn plan(&self, export: Option<String>) -> Plan {
+        let layer = &self.layer;
+        Plan {
+            workload: Workload::Wasm {
+                name: format!("Wasm layer {} of image {}", layer.digest, layer.image),
+                export,
+                digest: Some(layer.digest.to_string()),
+            },
+            module: Module::Layer(layer.clone()),
+        }
+    }
+}
+
+/// The streams' descriptors in the order in which the zygote expects them; none for a terminal.
+pub(super) fn fds_of(streams: Option<&Streams>) -> Vec<RawFd> {
+    let Some(streams) = streams else { return Vec::new() };
+    [&streams.stdin, &streams.stdout, &streams.stderr]
+        .map(AsRawFd::as_raw_fd)
+        .into()
 }
 
 fn image_fault(error: ImageError) -> Fault {

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use super::container::{Exit, Status};
-use super::state::no_such;
+use super::state::{Deleting, no_such};
 use super::{Service, blocking};
 use crate::cleanup::Remains;
 use crate::events::timestamp;
@@ -53,43 +53,57 @@ impl Service {
             }
             pid
         };
-        self.zygote
+        let started = self
+            .zygote
             .ask(None, |op| Request::StartWithHooks { op, state: dir }, &[])
-            .await?;
+            .await;
+        if let Err(fault) = started {
+            // The specification: a poststart hook's failure stops the container.
+            let _ = self.kill_container(id, Signal::SIGKILL as u32, false).await;
+            return Err(fault);
+        }
         Ok(pid.unsigned_abs())
     }
 
     /// Waits for the end of the container's first process.
     pub(super) async fn wait_container(&self, id: &str) -> Result<Exit> {
-        let mut status = self.state.lock().container(id)?.subscribe();
-        // The sender goes away without an exit only when a Create fails.
+        self.wait_process(id, "").await
+    }
+
+    /// Waits for the end of a process of the container; its first one has no name.
+    pub(super) async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit> {
+        let mut status = self.state.lock().container(id)?.process(exec_id)?.subscribe();
+        // The sender goes away without an exit only when a Create fails, or an exec is deleted that never ran.
+        let gone = || match exec_id {
+            "" => no_such(id),
+            name => Fault::not_found(format!("process {} was deleted before it ran", name.escape_debug())),
+        };
         let last = status
             .wait_for(|status| status.exit().is_some())
             .await
-            .map_err(|_| no_such(id))?;
-        last.exit().ok_or_else(|| no_such(id))
+            .map_err(|_| gone())?;
+        last.exit().ok_or_else(gone)
     }
 
     /// Sends a signal to the first process, or to every process of the container.
     pub(super) async fn kill_container(&self, id: &str, signal: u32, all: bool) -> Result<()> {
-        let signal = i32::try_from(signal)
-            .ok()
-            .filter(|signal| (0..=64).contains(signal))
-            .ok_or_else(|| Fault::invalid(format!("{signal} is not a signal")))?;
-        let (status, cgroups) = {
+        let signal = signal_number(signal)?;
+        let (pid, cgroups) = {
             let state = self.state.lock();
             let container = state.container(id)?;
-            (container.status(), container.cgroups.clone())
-        };
-        let pid = match status {
-            Status::Created { pid } | Status::Running { pid } => pid,
-            Status::Creating => return Err(not_in(id, "created", status)),
-            Status::Stopped { .. } => {
-                return Err(Fault::not_found(format!("process of container {id} already finished")));
-            }
+            let pid = match (container.living_pid(), container.status()) {
+                (Some(pid), _) => pid,
+                (None, Status::Creating) => return Err(not_in(id, "created", Status::Creating)),
+                (None, _) => return Err(Fault::not_found(format!("process of container {id} already finished"))),
+            };
+            (pid, container.cgroups.clone())
         };
         if all && let Ok(signal) = Signal::try_from(signal) {
             cgroups.kill(signal);
+        }
+        if signal == Signal::SIGKILL as i32 && self.state.lock().container(id)?.paused {
+            cgroups.thaw();
+            self.set_paused(id, false)?;
         }
         let killed = self.zygote.ask(None, |op| Request::Kill { op, pid, signal }, &[]).await;
         match killed {
@@ -105,14 +119,14 @@ impl Service {
         // containerd closes the connection when a Delete finds nothing: not before the other one has been answered.
         let other = self.state.lock().deleting.get(id).cloned();
         if let (Err(_), Some(mut other)) = (&result, other) {
-            let _ = other.changed().await;
+            let _ = other.done.changed().await;
         }
         result
     }
 
     async fn delete_once(&self, id: &str) -> Result<(i32, Exit)> {
         // A client gave up on its Create, and containerd takes away what it made: once there is something to take.
-        let mut status = self.state.lock().container(id)?.subscribe();
+        let mut status = self.state.lock().container(id)?.init.subscribe();
         let created = status.wait_for(|status| *status != Status::Creating).await;
         let status = *created.map_err(|_| no_such(id))?;
         if let Status::Created { .. } = status {
@@ -121,17 +135,22 @@ impl Service {
             self.wait_container(id).await?;
         }
         // Whoever takes the container out deletes it; a second Delete at the same time finds nothing.
-        let (_done, deleting) = watch::channel(());
-        let container = {
+        let (_done, done) = watch::channel(());
+        let mut container = {
             let mut state = self.state.lock();
             let status = state.container(id)?.status();
             if status.exit().is_none() {
                 return Err(not_in(id, "stopped", status));
             }
             let container = state.containers.remove(id).ok_or_else(|| no_such(id))?;
-            state.deleting.insert(id.to_owned(), deleting);
+            let last = container.describe(id, "")?;
+            state.deleting.insert(id.to_owned(), Deleting { done, last });
             container
         };
+        // All at once: each may have to wait for a client that does not read.
+        let execs = container.execs.drain().map(|(_, exec)| exec.process.held);
+        let ends: Vec<_> = execs.map(|held| tokio::spawn(held.finish())).collect();
+        let held = std::mem::take(&mut container.init.held);
         let Status::Stopped { pid, exit } = container.status() else {
             return Err(no_such(id));
         };
@@ -146,11 +165,18 @@ impl Service {
                 bundle: Some(&container.bundle),
                 cgroups: &container.cgroups,
                 systemd_cgroup: container.systemd_cgroup,
+                shim_is_dead: false,
             };
             let result = remains.remove();
             (container, result)
         })
         .await;
+        if let Ok((_, Ok(()))) = &removed {
+            held.finish().await;
+            for end in ends {
+                let _ = end.await;
+            }
+        }
         let mut state = self.state.lock();
         state.deleting.remove(id);
         let (container, result) = removed?;
@@ -186,7 +212,15 @@ fn release(dir: &Path) -> std::io::Result<()> {
     UnixStream::connect(path)?.write_all(b"start container")
 }
 
-fn not_in(id: &str, needed: &str, status: Status) -> Fault {
+/// The signal's number, if it is one. Source: signal(7).
+pub(super) fn signal_number(signal: u32) -> Result<i32> {
+    i32::try_from(signal)
+        .ok()
+        .filter(|signal| (0..=64).contains(signal))
+        .ok_or_else(|| Fault::invalid(format!("{signal} is not a signal")))
+}
+
+pub(super) fn not_in(id: &str, needed: &str, status: Status) -> Fault {
     let is = match status {
         Status::Creating => "being created",
         Status::Created { .. } => "created but not started",

@@ -5,16 +5,21 @@ mod blocking;
 mod container;
 mod create;
 mod ending;
+mod exec;
 mod lifecycle;
+mod process;
+mod resources;
 mod state;
 mod zygote_link;
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc::{self, asynchronous::TtrpcContext};
 use containerd_shim_protos::types::task::ProcessInfo;
@@ -25,6 +30,7 @@ use crate::cgroup::Cgroups;
 use crate::events::{Events, timestamp};
 use crate::fault::{Fault, Result};
 use crate::paths::Paths;
+use crate::stdio::Size;
 use container::Status;
 use state::State;
 use zygote_link::ZygoteLink;
@@ -93,61 +99,66 @@ impl Service {
             .unwrap_or_else(|error| Err(Fault::internal(format!("the call failed in the shim: {error}"))))
     }
 
-    fn state_of(&self, id: &str) -> Result<api::StateResponse> {
+    fn state_of(&self, id: &str, exec_id: &str) -> Result<api::StateResponse> {
         let state = self.state.lock();
-        let container = state.container(id)?;
-        let status = container.status();
-        let mut response = api::StateResponse {
-            id: id.to_owned(),
-            bundle: container.bundle.path().display().to_string(),
-            pid: status.pid().map_or(0, i32::unsigned_abs),
-            status: status.as_task().into(),
-            stdin: container.names.stdin.clone(),
-            stdout: container.names.stdout.clone(),
-            stderr: container.names.stderr.clone(),
-            ..Default::default()
-        };
-        if let Some(exit) = status.exit() {
-            response.exit_status = exit.status;
-            response.exited_at = MessageField::some(timestamp(exit.at));
+        match state.deleting.get(id) {
+            Some(deleting) if exec_id.is_empty() => Ok(deleting.last.clone()),
+            _ => state.container(id)?.describe(id, exec_id),
         }
-        Ok(response)
     }
 
-    /// The container's processes. Of one that has ended it is the pid it had: containerd 2.3 asks for them when it
-    /// comes back from a restart, and takes a shim without any for a leaked one, whose exit it then never reports.
-    fn pids_of(&self, id: &str) -> Result<Vec<i32>> {
-        let (status, cgroups) = {
+    /// The container's processes, those of execs with their names. Of one that has ended it is the pid it had:
+    /// containerd 2.3 asks for them when it comes back from a restart, and takes a shim without any for a leaked one,
+    /// whose exit it then never reports.
+    fn pids_of(&self, id: &str) -> Result<Vec<ProcessInfo>> {
+        let (status, cgroups, execs) = {
             let state = self.state.lock();
             let container = state.container(id)?;
-            (container.status(), container.cgroups.clone())
+            let execs = container.execs.iter();
+            let execs: HashMap<i32, String> = execs
+                .filter_map(|(exec_id, exec)| Some((exec.process.living_pid()?, exec_id.clone())))
+                .collect();
+            (container.status(), container.cgroups.clone(), execs)
         };
-        Ok(match status {
+        let pids = match status {
             Status::Creating => Vec::new(),
             Status::Created { .. } | Status::Running { .. } => cgroups.pids(),
             Status::Stopped { pid, .. } => vec![pid],
-        })
+        };
+        Ok(pids
+            .into_iter()
+            .map(|pid| ProcessInfo {
+                pid: pid.unsigned_abs(),
+                info: execs.get(&pid).map(|exec_id| process_details(exec_id)).into(),
+                ..Default::default()
+            })
+            .collect())
     }
 
     fn cgroups_of(&self, id: &str) -> Result<Cgroups> {
         let state = self.state.lock();
-        let container = state.container(id)?;
-        if container.status().exit().is_some() {
-            return Err(Fault::not_found(format!("container {id} has ended")));
-        }
-        Ok(container.cgroups.clone())
+        // Also after its end: containerd 2.3 asks then whether the kernel killed it for memory.
+        Ok(state.container(id)?.cgroups.clone())
     }
 }
 
-/// Only a container's first process can be named until exec is there.
-fn first_process_only(exec_id: &str) -> Result<()> {
-    if exec_id.is_empty() {
-        return Ok(());
+/// containerd's `runc.v1.ProcessDetails`, which clients look for in the list of processes: one field, the exec id.
+/// Source: containerd `api/types/runc/options/oci.proto`.
+fn process_details(exec_id: &str) -> Any {
+    const EXEC_ID: u32 = 1;
+    let mut value = Vec::new();
+    let mut output = CodedOutputStream::vec(&mut value);
+    // Writing to memory cannot fail.
+    let written = output.write_string(EXEC_ID, exec_id).and_then(|()| output.flush());
+    drop(output);
+    if let Err(error) = written {
+        tracing::error!(%error, "process details cannot be encoded");
     }
-    Err(Fault::not_found(format!(
-        "exec process {} does not exist",
-        exec_id.escape_debug()
-    )))
+    Any {
+        type_url: "containerd.runc.v1.ProcessDetails".to_owned(),
+        value,
+        ..Default::default()
+    }
 }
 
 fn unimplemented<T>(call: &str) -> ttrpc::Result<T> {
@@ -172,10 +183,14 @@ impl Task for Service {
     }
 
     async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> ttrpc::Result<api::StartResponse> {
-        first_process_only(&request.exec_id)?;
         let service = self.clone();
         let pid = self
-            .to_its_end(async move { service.start_container(&request.id).await })
+            .to_its_end(async move {
+                match request.exec_id.as_str() {
+                    "" => service.start_container(&request.id).await,
+                    exec_id => service.start_exec(&request.id, exec_id).await,
+                }
+            })
             .await?;
         Ok(api::StartResponse {
             pid,
@@ -184,13 +199,11 @@ impl Task for Service {
     }
 
     async fn state(&self, _: &TtrpcContext, request: api::StateRequest) -> ttrpc::Result<api::StateResponse> {
-        first_process_only(&request.exec_id)?;
-        Ok(self.state_of(&request.id)?)
+        Ok(self.state_of(&request.id, &request.exec_id)?)
     }
 
     async fn wait(&self, _: &TtrpcContext, request: api::WaitRequest) -> ttrpc::Result<api::WaitResponse> {
-        first_process_only(&request.exec_id)?;
-        let exit = self.wait_container(&request.id).await?;
+        let exit = self.wait_process(&request.id, &request.exec_id).await?;
         Ok(api::WaitResponse {
             exit_status: exit.status,
             exited_at: MessageField::some(timestamp(exit.at)),
@@ -199,36 +212,37 @@ impl Task for Service {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> ttrpc::Result<api::Empty> {
-        first_process_only(&request.exec_id)?;
-        self.kill_container(&request.id, request.signal, request.all).await?;
+        match request.exec_id.as_str() {
+            "" => self.kill_container(&request.id, request.signal, request.all).await?,
+            exec_id => self.kill_exec(&request.id, exec_id, request.signal).await?,
+        }
         Ok(api::Empty::new())
     }
 
     async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> ttrpc::Result<api::DeleteResponse> {
-        first_process_only(&request.exec_id)?;
         let service = self.clone();
         let (pid, exit) = self
-            .to_its_end(async move { service.delete_container(&request.id).await })
+            .to_its_end(async move {
+                match request.exec_id.as_str() {
+                    "" => service
+                        .delete_container(&request.id)
+                        .await
+                        .map(|(pid, exit)| (pid, Some(exit))),
+                    exec_id => service.delete_exec(&request.id, exec_id).await,
+                }
+            })
             .await?;
         Ok(api::DeleteResponse {
             pid: pid.unsigned_abs(),
-            exit_status: exit.status,
-            exited_at: MessageField::some(timestamp(exit.at)),
+            exit_status: exit.map_or(0, |exit| exit.status),
+            exited_at: exit.map(|exit| timestamp(exit.at)).into(),
             ..Default::default()
         })
     }
 
     async fn pids(&self, _: &TtrpcContext, request: api::PidsRequest) -> ttrpc::Result<api::PidsResponse> {
-        let processes = self
-            .pids_of(&request.id)?
-            .into_iter()
-            .map(|pid| ProcessInfo {
-                pid: pid.unsigned_abs(),
-                ..Default::default()
-            })
-            .collect();
         Ok(api::PidsResponse {
-            processes,
+            processes: self.pids_of(&request.id)?,
             ..Default::default()
         })
     }
@@ -256,11 +270,10 @@ impl Task for Service {
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> ttrpc::Result<api::Empty> {
-        first_process_only(&request.exec_id)?;
         let state = self.state.lock();
-        let container = state.container(&request.id)?;
+        let process = state.container(&request.id)?.process(&request.exec_id)?;
         if request.stdin {
-            container.held.close_input();
+            process.held.close_input();
         }
         Ok(api::Empty::new())
     }
@@ -274,27 +287,44 @@ impl Task for Service {
         Ok(api::Empty::new())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: api::PauseRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Pause")
+    async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> ttrpc::Result<api::Empty> {
+        let service = self.clone();
+        self.to_its_end(async move { service.pause_container(&request.id).await })
+            .await?;
+        Ok(api::Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: api::ResumeRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Resume")
+    async fn resume(&self, _: &TtrpcContext, request: api::ResumeRequest) -> ttrpc::Result<api::Empty> {
+        let service = self.clone();
+        self.to_its_end(async move { service.resume_container(&request.id).await })
+            .await?;
+        Ok(api::Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: api::CheckpointTaskRequest) -> ttrpc::Result<api::Empty> {
         unimplemented("Checkpoint")
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: api::ExecProcessRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Exec")
+    async fn exec(&self, _: &TtrpcContext, request: api::ExecProcessRequest) -> ttrpc::Result<api::Empty> {
+        self.add_exec(request)?;
+        Ok(api::Empty::new())
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, _: api::ResizePtyRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("ResizePty")
+    async fn resize_pty(&self, _: &TtrpcContext, request: api::ResizePtyRequest) -> ttrpc::Result<api::Empty> {
+        let size = Size {
+            width: u16::try_from(request.width).unwrap_or(u16::MAX),
+            height: u16::try_from(request.height).unwrap_or(u16::MAX),
+        };
+        let state = self.state.lock();
+        let process = state.container(&request.id)?.process(&request.exec_id)?;
+        process.held.resize(size)?;
+        Ok(api::Empty::new())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: api::UpdateTaskRequest) -> ttrpc::Result<api::Empty> {
-        unimplemented("Update")
+    async fn update(&self, _: &TtrpcContext, request: api::UpdateTaskRequest) -> ttrpc::Result<api::Empty> {
+        let service = self.clone();
+        self.to_its_end(async move { service.update_container(&request.id, request.resources.as_ref()).await })
+            .await?;
+        Ok(api::Empty::new())
     }
 }

@@ -8,7 +8,7 @@ use nix::sys::socket::MsgFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::state::{Answer, State};
+use super::state::{Answer, State, Target};
 use crate::fault::{Fault, Result};
 use crate::zygote::wire::{self, Op, Report, Request};
 
@@ -43,7 +43,8 @@ impl ZygoteLink {
                 })
                 .await;
             match received {
-                Ok(Some(received)) => self.state.take(received.message),
+                // A terminal that was lost for want of descriptors is missed where it is looked for.
+                Ok(Some(received)) => self.state.take(received.message, received.fds.unwrap_or_default()),
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "cannot read from the zygote");
@@ -56,11 +57,11 @@ impl ZygoteLink {
     /// Sends the request that `request` makes of a new operation's number, and waits for its answer.
     pub async fn ask(
         &self,
-        creates: Option<String>,
+        target: Option<Target>,
         request: impl FnOnce(Op) -> Request,
         fds: &[RawFd],
     ) -> Result<Answer> {
-        let (op, answered) = self.state.lock().begin(creates);
+        let (op, answered) = self.state.lock().begin(target);
         let request = request(op);
         let sent = self
             .socket

@@ -11,15 +11,30 @@
 //! The worker answers the service itself, then exits; the container's first process is then reparented to
 //! the zygote, which is its subreaper.
 
+mod adapt;
 mod ancillary;
+mod as_execve;
 mod causes;
 mod create;
+mod exec;
+mod handover;
+mod home;
+pub mod hook;
+mod join;
+mod keyring;
+mod labels;
 mod linux;
+mod names;
+mod null;
+mod rlimits;
+mod staging;
 mod wasm;
 pub mod wire;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -28,7 +43,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 use tandem_engine::{Host, Kind};
 use wasmtime::Engine;
 
@@ -39,12 +54,26 @@ use wire::{Op, Report, Request};
 /// How long the zygote waits for its killed children before it leaves them to `init`.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// What a worker answers: a report, and the terminal's master where there is one.
+struct Answered {
+    report: Report,
+    fd: Option<OwnedFd>,
+}
+
+impl From<Report> for Answered {
+    fn from(report: Report) -> Self {
+        Self { report, fd: None }
+    }
+}
+
 /// Everything a worker needs, ready before the first request.
 pub struct Zygote {
     socket: OwnedFd,
     children: SignalFd,
     host: Host,
     cache: tandem_aot::Cache,
+    /// Where workers stage what containers are made of.
+    staging: PathBuf,
     workers: HashMap<i32, Op>,
 }
 
@@ -53,11 +82,22 @@ impl Zygote {
     pub fn new(socket: OwnedFd, paths: &Paths) -> Result<Self> {
         let fault = |what: &str, errno: Errno| Fault::internal(format!("zygote: {what}: {errno}"));
         nix::sys::prctl::set_child_subreaper(true).map_err(|e| fault("become subreaper", e))?;
+        // libcontainer keeps the caller's supplementary groups where a spec names none.
+        nix::unistd::setgroups(&[]).map_err(|e| fault("drop supplementary groups", e))?;
+        names::use_built_in_sources()
+            .map_err(|error| Fault::internal(format!("zygote: fix the sources of names: {error}")))?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(|e| fault("block SIGCHLD", e))?;
         let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| fault("open signalfd", e))?;
+        plain_process().map_err(|e| fault("become a process that containers can be forked from", e))?;
+        // The directory above is open to search for mapped users; libcontainer would leave this one open too.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(paths.states())
+            .map_err(|error| Fault::internal(format!("zygote: cannot make {}: {error}", paths.states().display())))?;
         let engine = Engine::new(&tandem_aot::engine_config())
             .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
         let host = Host::new(engine);
@@ -68,6 +108,7 @@ impl Zygote {
             children,
             host,
             cache,
+            staging: paths.staging(),
             workers: HashMap::new(),
         })
     }
@@ -133,9 +174,12 @@ impl Zygote {
             Request::Create { op, create } => {
                 self.in_worker(op, |zygote| create::create(zygote, op, create, fds));
             }
-            Request::StartWithHooks { op, state } => {
-                self.in_worker(op, |_| create::start_with_hooks(state).map(|()| Report::Done { op }))
+            Request::Exec { op, exec } => {
+                self.in_worker(op, |zygote| exec::exec(zygote, op, &exec, fds));
             }
+            Request::StartWithHooks { op, state } => self.in_worker(op, |_| {
+                create::start_with_hooks(state).map(|()| Report::Done { op }.into())
+            }),
             Request::Kill { op, pid, signal } => {
                 // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
                 let result = Errno::result(unsafe { libc::kill(pid, signal) });
@@ -155,23 +199,27 @@ impl Zygote {
     }
 
     /// Runs `work` in a forked worker that reports its result and exits.
-    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Report>) {
+    fn in_worker(&mut self, op: Op, work: impl FnOnce(&mut Self) -> Result<Answered>) {
+        let zygote = getpid();
         // SAFETY: the zygote is single-threaded, so the child may go on as a full process.
         match unsafe { fork() } {
             Ok(ForkResult::Parent { child }) => {
                 self.workers.insert(child.as_raw(), op);
             }
             Ok(ForkResult::Child) => {
-                // What it makes for a zygote that is gone nobody would know of.
+                // What a worker makes when the zygote is gone nobody would ever take away.
                 let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+                if getppid() != zygote {
+                    std::process::exit(1);
+                }
                 let mut mask = SigSet::empty();
                 mask.add(Signal::SIGCHLD);
                 let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
-                let report = work(self).unwrap_or_else(|fault| Report::Failed {
-                    op,
-                    fault: fault.shortened(),
+                let answered = work(self).unwrap_or_else(|fault| {
+                    let fault = fault.shortened();
+                    Report::Failed { op, fault }.into()
                 });
-                self.report(&report);
+                self.report_with(&answered.report, answered.fd.as_ref());
                 std::process::exit(0);
             }
             Err(errno) => {
@@ -182,7 +230,12 @@ impl Zygote {
     }
 
     fn report(&self, report: &Report) {
-        if let Err(errno) = wire::send(self.socket.as_fd(), report, &[], MsgFlags::empty()) {
+        self.report_with(report, None);
+    }
+
+    fn report_with(&self, report: &Report, fd: Option<&OwnedFd>) {
+        let fds: Vec<RawFd> = fd.map(AsRawFd::as_raw_fd).into_iter().collect();
+        if let Err(errno) = wire::send(self.socket.as_fd(), report, &fds, MsgFlags::empty()) {
             tracing::error!(%errno, ?report, "zygote cannot report");
         }
     }
@@ -229,9 +282,19 @@ impl Zygote {
 
     /// Descriptors that a guest, which runs in this very process image, must not inherit.
     fn private_fds(&self) -> Vec<RawFd> {
-        use std::os::fd::AsRawFd;
         vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
     }
+}
+
+/// Drops what containerd was started with and what a container whose spec is silent about it would inherit:
+/// supplementary groups and the umask. As runc does; 022 is its default too.
+fn plain_process() -> nix::Result<()> {
+    nix::unistd::setgroups(&[])?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let none = caps::CapsHashSet::new();
+    caps::set(None, caps::CapSet::Inheritable, &none)
+        .and_then(|()| caps::clear(None, caps::CapSet::Ambient))
+        .map_err(|_| Errno::last())
 }
 
 /// The zygote's children, from proc_pid_children(5).

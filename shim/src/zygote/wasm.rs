@@ -4,25 +4,51 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use caps::CapSet;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{Process, Spec};
-use tandem_aot::{CompileError, Digest, Loaded, Source};
-use tandem_engine::{Code, Guest, GuestSpec, Preopen};
+use tandem_aot::{Artifact, CompileError, Digest, Loaded, ModuleKind, Source};
+use tandem_engine::{Code, Guest, MemoryBudget};
 
-use super::Zygote;
+use super::handover::Handover;
+use super::{Zygote, as_execve, null};
 use crate::fault::{Fault, Kind, Result, chain};
+use crate::guest::Job;
+use crate::mountfd;
 
 /// A guest that is ready, or the wish for its bytes.
 pub enum Prepared {
     /// Ready to run.
-    Guest(Guest),
+    Guest(Box<Ready>),
     /// There is no code for its digest yet.
     NeedsModule,
+}
+
+/// A guest, and what is needed to run it in another program instead.
+pub struct Ready {
+    guest: Guest,
+    /// Its compiled code, on a mount that cannot be written.
+    pub code: File,
+    kind: ModuleKind,
+    digest: Digest,
+}
+
+impl Ready {
+    /// What to run, but for what the container says.
+    pub fn job(&self, name: &str, export: Option<&str>) -> Job {
+        Job {
+            name: name.to_owned(),
+            export: export.map(str::to_owned),
+            component: self.kind == ModuleKind::Component,
+            digest: self.digest.to_string(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: "/".into(),
+        }
+    }
 }
 
 /// Gets the module from the compiled-code cache, or compiles it into it, and checks that it can run.
@@ -60,16 +86,40 @@ pub fn prepare(
         },
         (None, None) => return Err(Fault::internal(format!("{name}: the zygote was given no module"))),
     };
+    let internal = |error: std::io::Error| Fault::internal(format!("{name}: its compiled code: {error}"));
+    let artifact = out_of_reach(&artifact).map_err(internal)?;
+    let (kind, digest) = (artifact.kind(), artifact.digest());
+    let file = artifact.file().try_clone().map_err(internal)?;
     let code = match artifact.load(engine) {
         Ok(Loaded::Core(module)) => Code::Core(module),
         Ok(Loaded::Component(component)) => Code::Component(component),
         Err(error) => return Err(Fault::internal(format!("{name}: {}", chain(&error)))),
     };
-    zygote
+    let guest = zygote
         .host
         .prepare(&code, export)
-        .map(Prepared::Guest)
-        .map_err(|error| Fault::invalid(format!("{name}: {}", chain(&error))))
+        .map_err(|error| Fault::invalid(format!("{name}: {}", chain(&error))))?;
+    Ok(Prepared::Guest(Box::new(Ready {
+        guest,
+        code: file,
+        kind,
+        digest,
+    })))
+}
+
+/// The same artifact, opened on a read-only mount that nobody else refers to. The guest keeps it open, and whoever may
+/// look into the guest's process could open it anew for writing: the code of all containers of that module.
+fn out_of_reach(artifact: &Artifact) -> std::io::Result<Artifact> {
+    let link = |fd: &dyn AsRawFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let mount = mountfd::copy(Path::new(&link(artifact.file())), false)?;
+    let read_only = mountfd::Change {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..mountfd::Change::default()
+    };
+    mountfd::change(mount.as_fd(), &read_only)?;
+    let file = File::open(link(&mount))?;
+    // SAFETY: it is the very file that the cache has opened and verified.
+    Ok(unsafe { Artifact::inherited(file, artifact.kind(), artifact.digest()) })
 }
 
 fn uncompiled(error: &CompileError) -> Fault {
@@ -101,55 +151,49 @@ fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// What execve does to the capabilities of a user other than root: only ambient ones stay permitted and effective.
-/// The guest is never executed, so it is done here. Source: capabilities(7), "Transformation of capabilities".
-fn drop_capabilities_as_execve() -> std::result::Result<(), caps::errors::CapsError> {
-    if nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let ambient = caps::read(None, CapSet::Ambient)?;
-    caps::set(None, CapSet::Effective, &ambient)?;
-    caps::set(None, CapSet::Permitted, &ambient)
-}
-
 /// Runs in the confined first process of a Wasm container.
 #[derive(Clone)]
 pub struct WasmExecutor {
     /// Taken by the one process that runs it; libcontainer clones executors, not guests.
     guest: Rc<RefCell<Option<Guest>>>,
     env: RefCell<Vec<(String, String)>>,
-    process_name: String,
+    /// What does not depend on the container.
+    job: Job,
+    memory: MemoryBudget,
+    handover: Option<Rc<Handover>>,
     private_fds: Vec<RawFd>,
+    highest_fd: RawFd,
 }
 
 impl WasmExecutor {
-    /// An executor for `guest`; `private_fds` are closed in the container's process.
-    pub fn new(guest: Guest, name: &str, private_fds: Vec<RawFd>) -> Self {
-        let file = Path::new(name).file_name().and_then(|name| name.to_str());
+    /// An executor for a guest, which it hands over to an execve where there is a `handover`; `private_fds` are closed
+    /// in the container's process.
+    pub fn new(
+        ready: Ready,
+        job: Job,
+        memory: MemoryBudget,
+        handover: Option<Handover>,
+        private_fds: Vec<RawFd>,
+    ) -> Self {
         Self {
-            guest: Rc::new(RefCell::new(Some(guest))),
+            guest: Rc::new(RefCell::new(Some(ready.guest))),
             env: RefCell::default(),
-            process_name: file.unwrap_or("wasm").to_owned(),
+            job,
+            memory,
+            handover: handover.map(Rc::new),
             private_fds,
+            highest_fd: as_execve::highest_fd(),
         }
     }
 
-    fn spec(&self, spec: &Spec) -> GuestSpec {
+    fn job(&self, spec: &Spec) -> Job {
         let process = spec.process().as_ref();
         let cwd = process.map(|process| process.cwd().display().to_string());
-        GuestSpec {
+        Job {
             args: process.and_then(|process| process.args().clone()).unwrap_or_default(),
             env: self.ordered_env(process),
             cwd: cwd.filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| "/".into()),
-            // The whole of the container's file system, mounts included. What is read-only there is so by the
-            // kernel, for the guest as for any process: a second, coarser rule here would also make volumes
-            // below a read-only root unwritable.
-            preopens: vec![Preopen {
-                host_path: "/".into(),
-                guest_path: "/".into(),
-                read_only: false,
-            }],
-            max_memory_bytes: None,
+            ..self.job.clone()
         }
     }
 
@@ -178,7 +222,9 @@ impl Executor for WasmExecutor {
             // process, which ends with exit().
             unsafe { libc::close(*fd) };
         }
-        let name = std::ffi::CString::new(self.process_name.as_str()).unwrap_or_default();
+        null::make_outputs_writable();
+        let file = Path::new(&self.job.name).file_name().and_then(|name| name.to_str());
+        let name = std::ffi::CString::new(file.unwrap_or("wasm")).unwrap_or_default();
         let _ = nix::sys::prctl::set_name(&name);
         // From here on SIGTERM ends the container, though it is created only and not started.
         tandem_engine::signals::install()
@@ -191,9 +237,19 @@ impl Executor for WasmExecutor {
     }
 
     fn exec(&self, spec: &Spec) -> std::result::Result<(), ExecutorError> {
-        drop_capabilities_as_execve().map_err(|error| ExecutorError::Execution(error.into()))?;
+        let job = self.job(spec);
+        if let Some(handover) = &self.handover {
+            // After Start there is nobody to return an error to but the container's own stderr.
+            let Err(error) = handover.exec(&job, spec) else {
+                return Ok(());
+            };
+            eprintln!("tandem: cannot hand {} over to its security label: {error}", job.name);
+            std::process::exit(tandem_engine::EXIT_HOST);
+        }
+        as_execve::reduce_capabilities().map_err(|error| ExecutorError::Execution(error.into()))?;
+        as_execve::close_inherited(self.highest_fd);
         let guest = self.guest.borrow_mut().take();
         let guest = guest.ok_or_else(|| ExecutorError::Other("the guest has run already".into()))?;
-        std::process::exit(guest.run(self.spec(spec)))
+        std::process::exit(guest.run(job.spec(self.memory.clone())))
     }
 }

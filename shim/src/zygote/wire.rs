@@ -1,11 +1,13 @@
 //! The messages between the shim's service and its zygote: one JSON object a datagram, over a
 //! SOCK_SEQPACKET socket pair, with descriptors as ancillary data. Both ends are this binary.
 
-use std::io::IoSlice;
+use std::fs::File;
+use std::io::{IoSlice, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,13 +24,20 @@ pub type Op = u64;
 /// What the service asks of the zygote.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Create a container; descriptors: stdin, stdout, stderr and, for Wasm, the module, unless its digest may
-    /// do ([`Report::NeedsModule`]).
+    /// Create a container; descriptors: stdin, stdout, stderr (none of them with a terminal) and, for Wasm, the memory
+    /// limit ([`crate::memory`]) and the module, unless its digest may do ([`Report::NeedsModule`]).
     Create {
         /// Operation to answer.
         op: Op,
         /// What to create.
         create: Create,
+    },
+    /// Execute a process in a container; descriptors: its process section ([`carry`]), and as for a Create.
+    Exec {
+        /// Operation to answer.
+        op: Op,
+        /// What to execute.
+        exec: Exec,
     },
     /// Send a signal to a process that the zygote is the parent of.
     Kill {
@@ -52,7 +61,10 @@ impl Request {
     /// Operation to answer.
     pub fn op(&self) -> Op {
         match self {
-            Request::Create { op, .. } | Request::Kill { op, .. } | Request::StartWithHooks { op, .. } => *op,
+            Request::Create { op, .. }
+            | Request::Exec { op, .. }
+            | Request::Kill { op, .. }
+            | Request::StartWithHooks { op, .. } => *op,
         }
     }
 }
@@ -68,7 +80,26 @@ pub struct Create {
     pub state_root: PathBuf,
     /// Whether systemd makes the cgroup.
     pub systemd_cgroup: bool,
+    /// Whether its streams are a terminal, whose master is to come with the answer.
+    pub terminal: bool,
     /// What runs in it.
+    pub workload: Workload,
+}
+
+/// A process to execute in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exec {
+    /// Container id, for messages.
+    pub id: String,
+    /// The process's name, for messages.
+    pub exec_id: String,
+    /// The container's first process.
+    pub init: i32,
+    /// Bundle directory, for what the container's spec says of all its processes.
+    pub bundle: PathBuf,
+    /// Whether its streams are a terminal, whose master is to come with the answer.
+    pub terminal: bool,
+    /// What runs.
     pub workload: Workload,
 }
 
@@ -91,7 +122,8 @@ pub enum Workload {
 /// What the zygote, or a worker it forked, tells the service.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// A container's first process is there and waits for Start.
+    /// A container's first process is there and waits for Start, or an exec's runs. With a terminal its master comes
+    /// with it.
     Created {
         /// The operation.
         op: Op,
@@ -127,6 +159,15 @@ pub enum Report {
         /// The operation.
         op: Op,
     },
+}
+
+/// A descriptor that carries bytes which may be too many for a message: an environment alone may be.
+pub fn carry(bytes: &[u8]) -> Result<OwnedFd, Fault> {
+    let fault = |error: std::io::Error| Fault::exhausted(format!("cannot pass on a process section: {error}"));
+    let fd = memfd_create(c"process", MFdFlags::MFD_CLOEXEC).map_err(|errno| fault(errno.into()))?;
+    let mut file = File::from(fd);
+    file.write_all(bytes).and_then(|()| file.rewind()).map_err(fault)?;
+    Ok(file.into())
 }
 
 /// Sends `message` with `fds`. Blocks unless `flags` say otherwise.
@@ -188,7 +229,6 @@ pub fn parse<M: DeserializeOwned>(bytes: &[u8]) -> nix::Result<M> {
 mod tests {
     use super::*;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    use std::io::Write;
     use std::os::fd::AsFd;
 
     #[test]

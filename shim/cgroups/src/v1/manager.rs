@@ -38,6 +38,18 @@ impl Manager {
         })
     }
 
+    /// Where each hierarchy is mounted, and the directory in it.
+    pub fn directories(&self) -> Vec<(PathBuf, PathBuf)> {
+        let pair = |one: &Hierarchy| (one.mount_point.clone(), one.dir.clone());
+        self.hierarchies.iter().map(pair).collect()
+    }
+
+    /// The controllers of each hierarchy, and the directory in it.
+    pub fn controllers(&self) -> Vec<(Vec<&'static str>, PathBuf)> {
+        let pair = |one: &Hierarchy| (one.controllers.clone(), one.dir.clone());
+        self.hierarchies.iter().map(pair).collect()
+    }
+
     fn dir_of(&self, controller: &'static str, file: &str) -> Result<&Path, Error> {
         self.hierarchies
             .iter()

@@ -32,6 +32,11 @@ impl Manager {
         }
     }
 
+    /// The cgroup's directory.
+    pub fn directory(&self) -> PathBuf {
+        self.dir()
+    }
+
     fn dir(&self) -> PathBuf {
         self.root.join(&self.path)
     }

@@ -3,11 +3,12 @@
 //! any failure as 1.
 //!
 //! Without arguments it prints one line; `hello-component args [ANY...]`, `env`, `cat FILE`, `sleep SECONDS`,
-//! `exit N` and `panic TEXT` do what they say.
+//! `exit N` and `panic TEXT` do what they say. `tty` tells which of the standard streams are a terminal.
 
+use std::io::IsTerminal;
 use std::process::exit;
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, fs, io, thread};
 
 fn main() {
     let argv: Vec<String> = env::args().collect();
@@ -36,6 +37,12 @@ fn main() {
             Ok(code) => exit(code),
             Err(error) => fail(&format!("exit {code}: {error}")),
         },
+        ["tty"] => println!(
+            "stdin {} stdout {} stderr {}",
+            u8::from(io::stdin().is_terminal()),
+            u8::from(io::stdout().is_terminal()),
+            u8::from(io::stderr().is_terminal())
+        ),
         ["panic", text] => panic!("{text}"),
         _ => fail(&format!(
             "{}: unknown command or wrong number of arguments",

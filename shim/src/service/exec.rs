@@ -1,0 +1,266 @@
+//! Exec: further processes in a container, registered by the Exec call and run by Start.
+
+use std::path::PathBuf;
+
+use containerd_shim_protos::api::ExecProcessRequest;
+use containerd_shim_protos::events::task::TaskExecAdded;
+use containerd_shim_protos::topics;
+use oci_spec::runtime::Process as ProcessSpec;
+
+use super::Service;
+use super::container::{Container, Exit, Status};
+use super::create::{Module, Plan, fds_of};
+use super::lifecycle::{not_in, signal_number};
+use super::process::Exec;
+use super::state::Target;
+use crate::cli::check_name;
+use crate::entry::{self, Entry};
+use crate::fault::{Fault, Result};
+use crate::stdio::{self, StreamNames, Whose};
+use crate::zygote::wire::{self, Request, Workload};
+
+impl Service {
+    /// Registers a process; nothing runs before Start.
+    pub(super) fn add_exec(&self, request: ExecProcessRequest) -> Result<()> {
+        let (id, exec_id) = (request.id.as_str(), request.exec_id.as_str());
+        check_name("exec id", exec_id)?;
+        let process = parse(&request.spec.value)?;
+        let mut state = self.state.lock();
+        let container = state.container_mut(id)?;
+        runs(id, container)?;
+        if container.execs.contains_key(exec_id) {
+            return Err(Fault::exists(format!(
+                "process {exec_id} exists already in container {id}"
+            )));
+        }
+        let names = StreamNames {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal || process.terminal().unwrap_or(false),
+        };
+        let exec = Exec::new(names, request.spec.value.clone());
+        container.execs.insert(exec_id.to_owned(), exec);
+        self.state.events().publish(
+            topics::TASK_EXEC_ADDED_EVENT_TOPIC,
+            &TaskExecAdded {
+                container_id: id.to_owned(),
+                exec_id: exec_id.to_owned(),
+                ..Default::default()
+            },
+        );
+        Ok(())
+    }
+
+    /// Runs a registered process; answers its pid. After a failure it is registered still.
+    pub(super) async fn start_exec(&self, id: &str, exec_id: &str) -> Result<u32> {
+        let begun = self.begin_exec(id, exec_id)?;
+        let result = self.run_exec(id, exec_id, begun).await;
+        let mut state = self.state.lock();
+        let container = state.container_mut(id)?;
+        let exec = container.exec_mut(exec_id)?;
+        let pid = exec.process.status().pid();
+        match result {
+            Ok(()) => Ok(pid.map_or(0, i32::unsigned_abs)),
+            Err(fault) => {
+                exec.starting = false;
+                let held = std::mem::take(&mut exec.process.held);
+                tokio::spawn(held.finish());
+                self.state.settle(id, container);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes the right to start it: from here on its container's end waits for its own.
+    fn begin_exec(&self, id: &str, exec_id: &str) -> Result<Begun> {
+        let mut state = self.state.lock();
+        let container = state.container_mut(id)?;
+        let init = runs(id, container)?;
+        let bundle = container.bundle.path().to_owned();
+        let maps_users = container.bundle.has_user_namespace();
+        let exec = container.exec_mut(exec_id)?;
+        if exec.starting || exec.process.status() != Status::Creating {
+            return Err(Fault::precondition(format!(
+                "process {exec_id} of container {id} was started already"
+            )));
+        }
+        exec.starting = true;
+        Ok(Begun {
+            init,
+            bundle,
+            maps_users,
+            spec: exec.spec.clone(),
+            names: exec.process.names.clone(),
+        })
+    }
+
+    async fn run_exec(&self, id: &str, exec_id: &str, begun: Begun) -> Result<()> {
+        let process = parse(&begun.spec)?;
+        let plan = self.plan_exec(id, begun.init, &process).await?;
+        let whose = Whose {
+            namespace: &self.namespace,
+            id: exec_id,
+            uid: if begun.maps_users { 0 } else { process.user().uid() },
+            ends_with_process: true,
+        };
+        let (streams, held) = stdio::open(&begun.names, whose).await?;
+        {
+            let mut state = self.state.lock();
+            state.container_mut(id)?.exec_mut(exec_id)?.process.held = held;
+        }
+        let exec = wire::Exec {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            init: begun.init,
+            bundle: begun.bundle,
+            terminal: streams.is_none(),
+            workload: plan.workload,
+        };
+        let spec = wire::carry(&begun.spec)?;
+        let mut fds = vec![std::os::fd::AsRawFd::as_raw_fd(&spec)];
+        fds.extend(fds_of(streams.as_ref()));
+        let target = Target::Exec {
+            container: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+        };
+        let request = |op| Request::Exec { op, exec: exec.clone() };
+        self.hand_over(target, request, fds, plan.module).await
+    }
+
+    /// Decides as Create does, by the content of the file that the container itself would find now. Where it would find
+    /// none, the name may be that of its own module, if that is a layer of the image. Whatever else is wrong, the
+    /// process finds out for itself, as its user and with its working directory.
+    async fn plan_exec(&self, id: &str, init: i32, process: &ProcessSpec) -> Result<Plan> {
+        let root = PathBuf::from(format!("/proc/{init}/root"));
+        let searched = process.clone();
+        // On another thread: the container's file systems may be slow, and may be its own.
+        let entry = tokio::task::spawn_blocking(move || entry::find_running(&searched, &root))
+            .await
+            .map_err(|error| Fault::internal(format!("cannot look for the program: {error}")))?;
+        match entry {
+            Ok(Entry::Wasm { file, name, export }) => Ok(Plan {
+                workload: Workload::Wasm {
+                    name,
+                    export,
+                    digest: None,
+                },
+                module: Module::File(file),
+            }),
+            Ok(Entry::Missing { name, export }) => {
+                let state = self.state.lock();
+                let container = state.container(id)?;
+                let own = container.bundle.args().first().map(|arg| entry::split(arg).0);
+                match &container.module {
+                    Some(module) if own == Some(name.as_str()) => Ok(module.plan(export)),
+                    _ => Ok(LINUX),
+                }
+            }
+            Ok(Entry::Linux) | Err(_) => Ok(LINUX),
+        }
+    }
+
+    /// Sends a signal to the process, and to none of its container's others.
+    pub(super) async fn kill_exec(&self, id: &str, exec_id: &str, signal: u32) -> Result<()> {
+        let signal = signal_number(signal)?;
+        let pid = {
+            let state = self.state.lock();
+            match state.container(id)?.exec(exec_id)?.process.status() {
+                Status::Created { pid } | Status::Running { pid } => pid,
+                Status::Creating => {
+                    return Err(Fault::precondition(format!(
+                        "process {exec_id} of container {id} is not running"
+                    )));
+                }
+                Status::Stopped { .. } => {
+                    return Err(Fault::not_found(format!(
+                        "process {exec_id} of container {id} already finished"
+                    )));
+                }
+            }
+        };
+        let request = |op| Request::Kill { op, pid, signal };
+        self.zygote.ask(None, request, &[]).await.map(drop)
+    }
+
+    /// Forgets a process that has ended or never ran; answers its pid and end.
+    pub(super) async fn delete_exec(&self, id: &str, exec_id: &str) -> Result<(i32, Option<Exit>)> {
+        let exec = {
+            let mut state = self.state.lock();
+            let container = state.container_mut(id)?;
+            let exec = container.exec(exec_id)?;
+            if exec.starting || exec.process.living_pid().is_some() {
+                return Err(Fault::precondition(format!(
+                    "process {exec_id} of container {id} is running: kill it first"
+                )));
+            }
+            container.execs.remove(exec_id)
+        };
+        let Some(exec) = exec else { return Ok((0, None)) };
+        let status = exec.process.status();
+        exec.process.held.finish().await;
+        Ok((status.pid().unwrap_or(0), status.exit()))
+    }
+}
+
+/// What a Start needs of an exec.
+struct Begun {
+    init: i32,
+    bundle: PathBuf,
+    maps_users: bool,
+    spec: Vec<u8>,
+    names: StreamNames,
+}
+
+/// A program of the container's, or nothing that anybody could run.
+const LINUX: Plan = Plan {
+    workload: Workload::Linux,
+    module: Module::None,
+};
+
+/// Pid of the first process of a container in which something can be executed: one that is created or runs.
+fn runs(id: &str, container: &Container) -> Result<i32> {
+    if container.paused {
+        return Err(Fault::precondition(format!(
+            "container {id} is paused: resume it first"
+        )));
+    }
+    container
+        .living_pid()
+        .ok_or_else(|| not_in(id, "running", container.status()))
+}
+
+/// Checks the process section of an OCI spec. Source: runc `validateProcessSpec`.
+fn parse(json: &[u8]) -> Result<ProcessSpec> {
+    let process: ProcessSpec = serde_json::from_slice(json)
+        .map_err(|error| Fault::invalid(format!("the process is not a valid OCI process: {error}")))?;
+    if !process.cwd().is_absolute() {
+        return Err(Fault::invalid(format!(
+            "process.cwd \"{}\" is not an absolute path",
+            process.cwd().display()
+        )));
+    }
+    let args = process.args().as_deref().unwrap_or_default();
+    if args.first().is_none_or(String::is_empty) {
+        return Err(Fault::invalid("process.args is empty: name a command to execute"));
+    }
+    Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_needs_a_command_and_an_absolute_directory() {
+        let json = |cwd: &str, args: &str| {
+            format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"{cwd}","args":{args}}}"#).into_bytes()
+        };
+        assert!(parse(&json("/", r#"["sh"]"#)).is_ok());
+        assert!(parse(&json("", r#"["sh"]"#)).unwrap_err().message.contains("cwd"));
+        for args in ["[]", r#"[""]"#] {
+            assert!(parse(&json("/", args)).unwrap_err().message.contains("args"));
+        }
+        assert!(parse(b"").unwrap_err().message.contains("OCI process"));
+    }
+}

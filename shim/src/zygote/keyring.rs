@@ -1,0 +1,36 @@
+//! The session keyring: keys of the host that a container's processes would find as theirs. libcontainer leaves it,
+//! runc does not. Source: session-keyring(7).
+
+use std::ffi::CString;
+
+use nix::errno::Errno;
+
+/// Starts a keyring of the container's own, inherited by all its processes.
+pub fn leave(id: &str) {
+    if let Err(errno) = join(&format!("_ses.{id}")) {
+        // A kernel without keys has none to hide; where seccomp forbids the call, a pod cannot make it either.
+        tracing::debug!(id, %errno, "no session keyring");
+    }
+}
+
+fn join(name: &str) -> nix::Result<libc::c_long> {
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: a plain number and a C string that outlives the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_container_has_another_keyring() {
+        // Keyrings are a thread's; this one's ends with it.
+        std::thread::spawn(|| match (join("_ses.a"), join("_ses.b")) {
+            (Ok(first), Ok(second)) => assert_ne!(first, second),
+            (first, second) => assert_eq!((first, second), (Err(Errno::ENOSYS), Err(Errno::ENOSYS))),
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -82,7 +82,7 @@ pub const RUNC: &str = "io.containerd.runc.v2";
 
 /// Makes two tests, `<name>::v1` and `<name>::v2`, of one scenario: one for each [`Generation`] of containerd.
 ///
-/// ```ignore
+/// ```text
 /// tandem_integration::on_both_generations! {
 ///     /// What must hold.
 ///     async fn a_container_echoes(generation: Generation) -> Result<()> {

@@ -8,6 +8,8 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Process, Spec
 
 use crate::fault::{Fault, Result};
 
+/// Where `start` notes the shim's address in the bundle. containerd 1.6 reads it there.
+pub const ADDRESS_FILE: &str = "address";
 /// Specs are some ten KiB; the cap keeps a hostile one from filling the shim's memory.
 const MAX_SPEC_BYTES: u64 = 8 * 1024 * 1024;
 

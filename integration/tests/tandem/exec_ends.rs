@@ -56,6 +56,7 @@ on_both_generations! {
         let (ctd, image) = with_tools(generation).await?;
         let events = ctd.events().await?;
         let (container, task) = running(tandem(&ctd, &image).args(WAITING[0].iter().copied())).await?;
+        events.wait_for(container.id(), EventKind::Start).await?;
         for (number, args) in [vec!["/tools/exit7.wasm"], vec!["sh", "-c", "exit 7"]].into_iter().enumerate() {
             for round in 0..5 {
                 let id = format!("x{number}{round}");

@@ -10,7 +10,7 @@ use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use libcontainer::container::Container;
 
-use crate::bundle::Bundle;
+use crate::bundle::{ADDRESS_FILE, Bundle};
 use crate::cgroup::Cgroups;
 use crate::cleanup::Remains;
 use crate::cli::Args;
@@ -54,7 +54,8 @@ pub fn run(args: &Args) -> Result<()> {
         bundle: bundle.as_ref(),
         cgroups: &Cgroups::default(),
         systemd_cgroup: container.as_ref().is_some_and(Container::systemd),
-        shim_is_dead: true,
+        // containerd runs this action after an orderly Delete as well, which takes the address away.
+        shim_is_dead: path.join(ADDRESS_FILE).exists(),
     }
     .remove()?;
     if let Some(socket) = socket {
@@ -75,12 +76,12 @@ pub fn run(args: &Args) -> Result<()> {
         .map_err(|error| Fault::internal(format!("cannot reply: {error}")))
 }
 
-/// The socket of the bundle's shim, by the file that `start` wrote.
+/// The shim's socket, as `start` noted it.
 fn socket_of(paths: &Paths, bundle: &Path) -> Option<PathBuf> {
-    let address = std::fs::read_to_string(bundle.join("address")).ok()?;
-    let socket = Path::new(address.trim().strip_prefix("unix://")?);
+    let address = std::fs::read_to_string(bundle.join(ADDRESS_FILE)).ok()?;
+    let socket = PathBuf::from(address.trim().strip_prefix("unix://")?);
     // The bundle is containerd's, but only a socket of ours is ours to remove.
-    (socket.parent() == Some(&paths.sockets())).then(|| socket.to_owned())
+    (socket.parent() == Some(&paths.sockets())).then_some(socket)
 }
 
 /// Whether nobody answers: not so if the shim serves the rest of the pod.

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::placement::Placement;
 use super::read_input;
+use crate::bundle::ADDRESS_FILE;
 use crate::cgroup;
 use crate::cli::Args;
 use crate::daemon::{self, Daemon};
@@ -217,7 +218,7 @@ fn listen(socket: &Path) -> Result<UnixListener> {
 
 /// containerd 1.6 finds the shim again after a restart by this file; later ones write their own.
 fn write_address(bundle: &Path, address: &str) -> Result<()> {
-    let (temporary, file): (PathBuf, PathBuf) = (bundle.join(".address"), bundle.join("address"));
+    let (temporary, file): (PathBuf, PathBuf) = (bundle.join(".address"), bundle.join(ADDRESS_FILE));
     OpenOptions::new()
         .write(true)
         .create(true)

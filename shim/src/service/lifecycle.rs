@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::container::{Exit, Status};
 use super::state::{Deleting, no_such};
 use super::{Service, blocking};
+use crate::bundle::ADDRESS_FILE;
 use crate::cleanup::Remains;
 use crate::events::timestamp;
 use crate::fault::{Fault, Kind, Result};
@@ -168,6 +169,10 @@ impl Service {
                 shim_is_dead: false,
             };
             let result = remains.remove();
+            if result.is_ok() {
+                // Tells the `delete` action, which containerd runs all the same, that nothing was cut off.
+                let _ = std::fs::remove_file(container.bundle.path().join(ADDRESS_FILE));
+            }
             (container, result)
         })
         .await;

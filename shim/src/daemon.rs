@@ -1,8 +1,7 @@
 //! The shim's own process: the fork of the zygote, the async runtime, the ttrpc server, and its orderly end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +9,6 @@ use std::time::Duration;
 
 use containerd_shim_protos::shim_async::{Task, create_task};
 use containerd_shim_protos::ttrpc::asynchronous::{Server, transport::Listener};
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::events::Events;
 use crate::fault::{Fault, Result};
+use crate::lock;
 use crate::logging;
 use crate::paths::Paths;
 use crate::service::{Service, Settings};
@@ -66,7 +64,9 @@ pub fn run(daemon: Daemon, listener: UnixListener) -> Result<()> {
         Ok(ForkResult::Child) => {
             drop((listener, service_end));
             let _ = nix::sys::prctl::set_name(c"tandem-zygote");
+            let lives = lock::live(&daemon.socket)?;
             Zygote::new(zygote_end, &daemon.paths)?.serve();
+            drop(lives);
             Ok(())
         }
         Ok(ForkResult::Parent { .. }) => {
@@ -155,36 +155,7 @@ async fn abandoned(service: &Service, bundle: &Path) {
     }
 }
 
-/// The lock under which sockets appear and disappear, for as long as it exists.
-#[derive(Debug)]
-pub struct SocketsLock(#[allow(dead_code, reason = "held, not used")] File);
-
-/// Waits for the lock. It is a process's own (fcntl, not flock): a shim that is forked under it has no share in it, so
-/// that a `start` which containerd kills in the middle does not leave the node locked for as long as its shim lives.
-pub fn lock_sockets(dir: &Path) -> Result<SocketsLock> {
-    let path = dir.join("lock");
-    let fault = |why: String| Fault::internal(format!("cannot lock {}: {why}", path.display()));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| fault(error.to_string()))?;
-    // SAFETY: the structure is plain numbers, for all of which zero is a value: the whole file.
-    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
-    whole.l_type = libc::F_WRLCK as libc::c_short;
-    loop {
-        match fcntl(&file, FcntlArg::F_SETLKW(&whole)) {
-            Ok(_) => return Ok(SocketsLock(file)),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(fault(errno.to_string())),
-        }
-    }
-}
-
 fn remove_socket(socket: &Path) {
-    let _lock = socket.parent().map(lock_sockets);
+    let _lock = socket.parent().map(lock::sockets);
     let _ = std::fs::remove_file(socket);
 }

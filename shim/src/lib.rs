@@ -3,7 +3,8 @@
 //! Read in the order of a container's life: [`cli`] and [`bootstrap`] (containerd executes the binary),
 //! [`daemon`] (the shim's processes), [`service`] (the calls), [`bundle`], [`options`], [`entry`], [`rootfs`]
 //! and [`stdio`] (what Create has to find out and set up), [`zygote`] (the fork, the confinement, the guest),
-//! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told).
+//! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told),
+//! [`lock`] (what the shims of a node share).
 
 pub mod bootstrap;
 pub mod bundle;
@@ -16,6 +17,7 @@ pub mod events;
 pub mod fault;
 pub mod guest;
 pub mod idmap;
+pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod mountfd;

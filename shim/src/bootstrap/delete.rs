@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -14,13 +14,15 @@ use crate::bundle::{ADDRESS_FILE, Bundle};
 use crate::cgroup::Cgroups;
 use crate::cleanup::Remains;
 use crate::cli::Args;
-use crate::daemon;
 use crate::events::timestamp;
 use crate::fault::{Fault, Result};
+use crate::lock;
 use crate::paths::Paths;
 
 /// How a container ended whose shim cannot tell any more: as if by SIGKILL, which is what has happened to it.
 const UNKNOWN_EXIT: u32 = 137;
+/// How long a dead shim's zygote may take to end what it has started; it gives itself two seconds.
+const LAST_WORK: Duration = Duration::from_secs(3);
 
 /// Runs the action and prints a `DeleteResponse`.
 pub fn run(args: &Args) -> Result<()> {
@@ -34,6 +36,12 @@ pub fn run(args: &Args) -> Result<()> {
     let bundle = Bundle::load(&path).ok();
     let rootfs = bundle.as_ref().map_or_else(|| path.join("rootfs"), Bundle::rootfs);
     let state = paths.container(&args.namespace, &args.id);
+    // A shim that was killed leaves a zygote that ends what it was at: until then it may still make what is removed here.
+    let socket = socket_of(&paths, &path);
+    if let Some(socket) = socket.as_deref().filter(|socket| is_dead(socket)) {
+        // In vain, if it hangs in the kernel: the rest can go all the same.
+        let _ = lock::wait_for_end(socket, LAST_WORK);
+    }
     let container = Container::load(state.clone()).ok();
     let pid = container
         .as_ref()
@@ -50,7 +58,9 @@ pub fn run(args: &Args) -> Result<()> {
         shim_is_dead: path.join(ADDRESS_FILE).exists(),
     }
     .remove()?;
-    remove_dead_socket(&paths, &path);
+    if let Some(socket) = socket {
+        remove_dead(&socket);
+    }
 
     let response = DeleteResponse {
         pid: pid.unsigned_abs(),
@@ -74,13 +84,14 @@ fn socket_of(paths: &Paths, bundle: &Path) -> Option<PathBuf> {
     (socket.parent() == Some(&paths.sockets())).then_some(socket)
 }
 
-/// Removes the shim's socket unless a shim answers on it, one that serves the rest of the pod.
-fn remove_dead_socket(paths: &Paths, bundle: &Path) {
-    let Some(socket) = socket_of(paths, bundle) else {
-        return;
-    };
-    if let Ok(_lock) = daemon::lock_sockets(&paths.sockets())
-        && UnixStream::connect(&socket).is_err()
+/// Whether nobody answers: not so if the shim serves the rest of the pod.
+fn is_dead(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_err()
+}
+
+fn remove_dead(socket: &Path) {
+    if let Some(Ok(_lock)) = socket.parent().map(lock::sockets)
+        && is_dead(socket)
     {
         let _ = std::fs::remove_file(socket);
     }

@@ -20,8 +20,9 @@ use super::read_input;
 use crate::bundle::ADDRESS_FILE;
 use crate::cgroup;
 use crate::cli::Args;
-use crate::daemon::{self, Daemon, SocketsLock};
+use crate::daemon::{self, Daemon};
 use crate::fault::{Fault, Result};
+use crate::lock::{self, Lock};
 use crate::paths::Paths;
 
 /// Annotations that name a pod, in the order of preference: CRI's sandbox, and the generic one of runc's shim.
@@ -73,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     // One at a time: two containers of a pod may be started at once, and a dying shim removes its socket
     // under the same lock.
-    let lock = lock(&socket)?;
+    let lock = lock_for(&socket)?;
     if UnixStream::connect(&socket).is_err() {
         let (listens, tell) =
             std::io::pipe().map_err(|error| Fault::exhausted(format!("cannot make a pipe to the shim: {error}")))?;
@@ -116,7 +117,7 @@ pub fn serve(args: &Args) -> Result<()> {
         .socket
         .clone()
         .unwrap_or_else(|| paths.socket(&peer.grpc, &args.namespace, &args.id));
-    let lock = lock(&socket)?;
+    let lock = lock_for(&socket)?;
     let listener = listen(&socket)?;
     drop(lock);
     daemon::run(shim(args, peer, socket, bundle, paths), listener)
@@ -192,7 +193,7 @@ fn group_of(bundle: &Path) -> Result<Option<String>> {
     Ok(group.filter(|group| !group.is_empty()).cloned())
 }
 
-fn lock(socket: &Path) -> Result<SocketsLock> {
+fn lock_for(socket: &Path) -> Result<Lock> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     let fault = |error: std::io::Error| Fault::internal(format!("cannot make {}: {error}", dir.display()));
     DirBuilder::new()
@@ -200,7 +201,7 @@ fn lock(socket: &Path) -> Result<SocketsLock> {
         .mode(0o700)
         .create(dir)
         .map_err(fault)?;
-    daemon::lock_sockets(dir)
+    lock::sockets(dir)
 }
 
 fn listen(socket: &Path) -> Result<UnixListener> {

@@ -45,12 +45,15 @@ unit: ## Run the unit tests
 	$(CARGO) test --release --locked -p tandem-node-installer --lib
 
 integration: ## Run the integration tests against both generations of containerd
-	@integration/setup shim containerd containerd-2
+	@integration/setup shim containerd containerd-2 containerd-versions
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
 	$(BUILD_INSTALLER)
 	$(CARGO) test --release --locked -p tandem-integration
 	$(CARGO) test --release --locked -p tandem-node-installer --test roots
+	@echo "the same hosts, judged by containerd 1.7 and 2.0"
+	TANDEM_CONTAINERD_V1=$(TANDEM_CACHE)/containerd-1.7/bin/containerd TANDEM_CONTAINERD_V2=$(TANDEM_CACHE)/containerd-2.0/bin \
+		$(CARGO) test --release --locked -p tandem-node-installer --test roots
 
 conformance: ## Run Kubernetes' CRI conformance suite with runc and with Tandem (UPDATE=1 writes docs/conformance.md)
 	@integration/setup shim containerd containerd-2 conformance

@@ -2,7 +2,11 @@ module tandem.dev/integration/tools/containerd-1.7
 
 go 1.26.8
 
-tool github.com/containerd/containerd/cmd/containerd
+tool (
+	github.com/containerd/containerd/cmd/containerd
+	github.com/containerd/containerd/cmd/containerd-shim-runc-v2
+	github.com/containerd/containerd/cmd/ctr
+)
 
 require (
 	dario.cat/mergo v1.0.0 // indirect

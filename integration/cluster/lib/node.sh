@@ -38,7 +38,7 @@ node_start() {
   rm -f "$dir/pid"
   # The lock and the terminal stay here.
   setsid unshare --pid --mount --net --ipc --uts --fork --propagation private \
-    bash "$here/node/enter" "$dir" "$group" "$kubernetes" "$containerd" </dev/null >"$dir/node.log" 2>&1 &
+    bash "$here/node/enter" "$dir" "$group" </dev/null >"$dir/node.log" 2>&1 &
   until_true 20 "the node's first process (its output is in $dir/node.log)" test -s "$dir/pid"
   ip link add "$link" type veth peer name eth0 netns "$(node_pid)"
   ip address add "$host_ip/30" dev "$link"

@@ -65,7 +65,7 @@ impl Error {
     }
 
     /// For `map_err` on an I/O result: names the operation and its object.
-    pub(crate) fn system<E: Into<io::Error>>(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
+    pub fn system<E: Into<io::Error>>(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
         let path = path.into();
         move |source| Self::System {
             what,

@@ -66,7 +66,6 @@ wait_for_cluster() {
   until_true 120 "the API server" kubectl get --raw /readyz
   # The kubelet says Ready of before until its first report: the condition must be of this life of the node.
   until_true 120 "the kubelet" on_node bash -c "exec 3<>/dev/tcp/127.0.0.1/10248"
-  kubectl apply --server-side --force-conflicts -f "$root$etc/objects" >/dev/null
   until_true 120 "the node to be ready" node_is_ready
   until_true 60 "the controller manager" kubectl get serviceaccount default
 }

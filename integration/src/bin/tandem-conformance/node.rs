@@ -45,7 +45,7 @@ impl Node {
 
         let registry = Registry::start(&dir.join("registry")).await?;
         for image in images::all(&content)? {
-            registry.push(&image).await?;
+            registry.pushed().push(&image).await?;
         }
         let hosts = dir.join("hosts");
         child::write(&hosts.join("_default/hosts.toml"), &Registry::hosts())?;

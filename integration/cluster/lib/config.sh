@@ -4,7 +4,7 @@
 # Directories of the node's own; what else it has is this machine's, read-only (node/enter).
 make_root() {
   mkdir -p "$root"/{dev,etc,home,mnt,opt,proc,root,run,srv,sys,tmp,usr} \
-    "$root"/node/{kubernetes,containerd} "$root"/etc/{alternatives,cni/net.d,containerd/conf.d} "$root$etc" \
+    "$root"/node "$root"/etc/{alternatives,cni/net.d,containerd/conf.d} "$root$etc" \
     "$root"/var/{lib,log,tmp}
   chmod 1777 "$root/tmp" "$root/var/tmp"
   ln -sfn /run "$root/var/run"
@@ -19,6 +19,12 @@ make_root() {
   printf 'nameserver %s\n' "$node_ip" >"$root/etc/resolv.conf"
   [ -e "$root/etc/machine-id" ] || printf '%s' "$dir" | md5sum | cut -c1-32 >"$root/etc/machine-id"
   install -m 755 "$here/node/init" "$here/node/service" "$root/node/"
+  # The node keeps what it was made of, whatever is built anew meanwhile.
+  local programs
+  for programs in kubernetes containerd; do
+    rm -rf "$root/node/$programs"
+    cp -rl "${!programs}" "$root/node/$programs" 2>/dev/null || cp -rT "${!programs}" "$root/node/$programs"
+  done
 }
 
 write_config() {

@@ -38,7 +38,7 @@ node_start() {
   rm -f "$dir/pid"
   # The lock and the terminal stay here.
   setsid unshare --pid --mount --net --ipc --uts --fork --propagation private \
-    bash "$here/node/enter" "$dir" "$group" "$kubernetes" "$containerd" </dev/null >"$dir/node.log" 2>&1 &
+    bash "$here/node/enter" "$dir" "$group" </dev/null >"$dir/node.log" 2>&1 &
   until_true 20 "the node's first process (its output is in $dir/node.log)" test -s "$dir/pid"
   ip link add "$link" type veth peer name eth0 netns "$(node_pid)"
   ip address add "$host_ip/30" dev "$link"
@@ -57,20 +57,31 @@ node_stop() {
 # Runs a command in all the node's namespaces and in its cgroups.
 on_node() (
   cgroups_join
-  exec nsenter --target "$(node_pid)" --all --wd=/ \
+  exec nsenter --target "$(node_pid)" --all --root --wd \
     env -i HOME=/root TERM="${TERM:-dumb}" PATH=/node/containerd:/node/kubernetes:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     "$@"
 )
 
+# wait_for_cluster [SINCE]: until pods can be made. SINCE (of `now`) is when the node was started: the API server
+# tells of it what it was told last, which may be of before.
 wait_for_cluster() {
   until_true 120 "the API server" kubectl get --raw /readyz
-  # The kubelet says Ready of before until its first report: the condition must be of this life of the node.
-  until_true 120 "the kubelet" on_node bash -c "exec 3<>/dev/tcp/127.0.0.1/10248"
-  until_true 120 "the node to be ready" node_is_ready
+  until_true 60 "containerd" on_node ctr version
+  until_true 60 "the kubelet" on_node sh -c 'kubectl --kubeconfig=/etc/kubernetes/admin.kubeconfig --server=http://127.0.0.1:10248 get --raw /healthz'
+  until_true 120 "the node to be ready" node_is_ready "${1:-}"
   until_true 60 "the controller manager" kubectl get serviceaccount default
 }
 
+# Namespaces cannot be deleted while an API is announced that nobody answers for.
+wait_for_metrics() {
+  until_true 90 "metrics-server" kubectl get --raw /apis/metrics.k8s.io/v1beta1
+}
+
+# In the API's form, whose order is that of text. The second that has begun belongs to what was before.
+now() { date -u -d '+1 second' +%FT%TZ; }
+
 node_is_ready() {
-  local condition='{.status.conditions[?(@.type=="Ready")].status}'
-  [ "$(kubectl get node "$node" -o "jsonpath=$condition")" = True ]
+  local condition='{range .status.conditions[?(@.type=="Ready")]}{.status} {.lastHeartbeatTime}{end}' ready told
+  read -r ready told < <(kubectl get node "$node" -o "jsonpath=$condition")
+  [ "$ready" = True ] && [[ ! $told < $1 ]]
 }

@@ -88,12 +88,15 @@ fn an_installation_makes_the_node_ready() -> Result<()> {
     let node = cluster.ok(&["get", "node", cluster.value("TANDEM_NODE"), "--output=json"])?;
     let node: Value = serde_json::from_str(&node).map_err(|cause| Error::Setup(cause.to_string()))?;
     assert!(node["metadata"]["labels"]["tandem.dev/version"].is_string(), "{}", node["metadata"]["labels"]);
-    // The kubelet tells it when containerd does.
-    let handlers = node["status"]["runtimeHandlers"].as_array().cloned().unwrap_or_default();
-    assert!(handlers.iter().any(|handler| handler["name"] == "tandem"), "{handlers:?}");
+    // The kubelet looks for new handlers when it renews the node's status.
+    until("the handler in the node's status", LONG, || {
+        let path = "jsonpath={.status.runtimeHandlers[*].name}";
+        let handlers = cluster.ok(&["get", "node", cluster.value("TANDEM_NODE"), "--output", path])?;
+        Ok(handlers.split_whitespace().any(|name| name == "tandem").then_some(()))
+    })?;
     let handler = cluster.ok(&["get", "runtimeclass", "tandem", "--output=jsonpath={.handler}"])?;
     assert_eq!(handler, "tandem");
-    require_exactly(&cluster, "tandem", &["get nodes", "patch nodes", "get daemonsets", "create events"])
+    Ok(())
 }
 
 fn is_refused_while_pods_run(ns: &Namespace) -> Result<()> {
@@ -130,6 +133,8 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
     let state = bystander(&["get", "pod/bystander", "--output=jsonpath={.status.containerStatuses[0].restartCount} {.status.phase}"])?;
     assert_eq!(state, "0 Running");
     bystander(&["delete", "pod/bystander"])?;
+    // Over the whole life of the installation.
+    require_exactly(cluster, "tandem", &["get nodes", "patch nodes", "get daemonsets", "create events"])?;
     require_exactly(cluster, "tandem-uninstall", &["list nodes", "list pods", "get daemonsets", "delete daemonsets"])?;
     cluster.ok(&["delete", "namespace", HOME]).map(drop)
 }

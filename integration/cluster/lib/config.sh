@@ -52,6 +52,10 @@ write_containerd() {
 version = 3
 imports = ["/etc/containerd/conf.d/*.toml"]
 
+# Images of runwasi's form are pulled, but not unpacked, by the way that is containerd's default (docs/images.md).
+[plugins."io.containerd.cri.v1.images"]
+use_local_image_pull = true
+
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "$registry/pause:1"
 

@@ -1,0 +1,3 @@
+module tandem.dev/guests/go
+
+go 1.21

@@ -1,0 +1,264 @@
+//! A test's own namespace, and what users do in one.
+
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tandem_integration::{Error, Result};
+
+use super::{Answer, Cluster, LONG, SOON, Subject, kubectl, manifest, until};
+
+/// A namespace of the cluster, which is deleted with this value.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Where it is.
+    pub cluster: &'static Cluster,
+    /// Who runs the main containers of the manifests applied here.
+    pub subject: Subject,
+    name: String,
+    ended: bool,
+}
+
+impl Namespace {
+    /// Runs a test in a new namespace. Afterwards all of its pods must go. If it fails, what the cluster says of its
+    /// pods is printed.
+    ///
+    /// # Errors
+    /// The test's, or what keeps the namespace from beginning or ending.
+    pub fn with(test: &str, subject: Subject, run: fn(&Self) -> Result<()>) -> Result<()> {
+        let mut namespace = Self::new(test, subject)?;
+        let result = run(&namespace);
+        if result.is_err() {
+            return result;
+        }
+        namespace.end()
+    }
+
+    fn new(test: &str, subject: Subject) -> Result<Self> {
+        let cluster = Cluster::get()?;
+        // Names have 63 characters at most, and a run before this one may still be ending.
+        let words = test.replace('_', "-");
+        let words = words.get(..40).unwrap_or(&words).trim_end_matches('-');
+        let name = format!("{words}-{}-{}", subject.word(), std::process::id());
+        let namespace = Self { cluster, subject, name, ended: false };
+        kubectl::run(cluster.kubectl().args(["create", "namespace", &namespace.name]), None)?.success()?;
+        // Before that pods are refused.
+        until("the namespace's service account", SOON, || {
+            let account = namespace.kubectl(&["get", "serviceaccount", "default"])?;
+            Ok((account.code == 0).then_some(()))
+        })?;
+        Ok(namespace)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Deletes it and waits until its pods are gone.
+    fn end(&mut self) -> Result<()> {
+        self.delete()?;
+        until("the end of the namespace's pods", LONG, || {
+            let pods = self.ok(&["get", "pods", "--output=name"])?;
+            Ok(pods.trim().is_empty().then_some(()))
+        })
+    }
+
+    fn delete(&mut self) -> Result<()> {
+        self.ended = true;
+        // What owns pods goes by the namespace's controller, which takes its time.
+        let delete = ["delete", "namespace", &self.name, "--wait=false"];
+        kubectl::run(self.cluster.kubectl().args(delete), None)?.success()?;
+        Ok(())
+    }
+
+    /// `kubectl` in this namespace.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.cluster.kubectl();
+        command.args(["--namespace", &self.name]).args(args);
+        command
+    }
+
+    /// Runs `kubectl`, however it ends.
+    ///
+    /// # Errors
+    /// Where it cannot be run.
+    pub fn kubectl(&self, args: &[&str]) -> Result<Answer> {
+        kubectl::run(&mut self.command(args), None)
+    }
+
+    /// Runs `kubectl`, which must succeed.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn ok(&self, args: &[&str]) -> Result<String> {
+        self.kubectl(args)?.success()
+    }
+
+    /// Applies a manifest with the values of every test: `REGISTRY`, `NAMESPACE`, `NODE`, and the subject's `CLASS`,
+    /// `ECHO` (an image) and `PROGRAM` (its file).
+    ///
+    /// # Errors
+    /// Where there is no such manifest, or the API server refuses it.
+    pub fn apply(&self, name: &str) -> Result<()> {
+        self.apply_with(name, &[])
+    }
+
+    /// Applies a manifest with further values.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_with(&self, name: &str, values: &[(&str, &str)]) -> Result<()> {
+        self.try_apply(name, values)?.success().map(drop)
+    }
+
+    /// Applies a manifest that may be refused.
+    ///
+    /// # Errors
+    /// Where there is no such manifest.
+    pub fn try_apply(&self, name: &str, values: &[(&str, &str)]) -> Result<Answer> {
+        let registry = self.cluster.registry();
+        let echo = format!("{registry}/{}:1", self.subject.echo());
+        let general = [
+            ("REGISTRY", registry),
+            ("NAMESPACE", self.name.as_str()),
+            ("NODE", self.cluster.value("TANDEM_NODE")),
+            ("CLASS", self.subject.class()),
+            ("ECHO", echo.as_str()),
+            ("PROGRAM", self.subject.program()),
+        ];
+        let text = manifest::read(name, values.iter().copied().chain(general))?;
+        kubectl::run(&mut self.command(&["apply", "--filename=-"]), Some(text.as_bytes()))
+    }
+
+    /// What the API server knows of an object.
+    ///
+    /// # Errors
+    /// Where it knows none.
+    pub fn get(&self, object: &str) -> Result<Value> {
+        let text = self.ok(&["get", object, "--output=json"])?;
+        serde_json::from_str(&text).map_err(|cause| Error::Setup(format!("kubectl get {object}: {cause}")))
+    }
+
+    /// The objects of a kind, such as `pods`, that have a label.
+    ///
+    /// # Errors
+    /// Where the API server does not know the kind.
+    pub fn list(&self, kind: &str, label: &str) -> Result<Vec<Value>> {
+        let text = self.ok(&["get", kind, "--selector", label, "--output=json"])?;
+        let list: Value = serde_json::from_str(&text)
+            .map_err(|cause| Error::Setup(format!("kubectl get {kind}: {cause}")))?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits for what `kubectl wait --for` understands: `condition=Ready`, `jsonpath={.status.phase}=Failed`, `delete`.
+    ///
+    /// # Errors
+    /// Where it does not come about.
+    pub fn wait(&self, object: &str, condition: &str) -> Result<()> {
+        let seconds = format!("--timeout={}s", LONG.as_secs());
+        self.ok(&["wait", object, "--for", condition, &seconds]).map(drop)
+    }
+
+    /// Waits until a pod has ended, whichever way; returns its phase.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn ended(&self, pod: &str) -> Result<String> {
+        let pod = format!("pod/{pod}");
+        until(&format!("the end of {pod}"), LONG, || {
+            let pod = self.get(&pod)?;
+            let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+            Ok(["Succeeded", "Failed"].contains(&phase).then(|| phase.to_owned()))
+        })
+    }
+
+    /// Waits until a pod's containers are ready.
+    ///
+    /// # Errors
+    /// Where they do not become so.
+    pub fn ready(&self, pod: &str) -> Result<()> {
+        self.wait(&format!("pod/{pod}"), "condition=Ready")
+    }
+
+    /// What a container has printed.
+    ///
+    /// # Errors
+    /// Where there is no such container, or its log cannot be had.
+    pub fn logs(&self, args: &[&str]) -> Result<String> {
+        self.ok(&[&["logs"], args].concat())
+    }
+
+    /// Waits until a pod's log has `text`.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub fn logged(&self, args: &[&str], text: &str) -> Result<String> {
+        until(&format!("{text:?} in the log of {}", args.join(" ")), LONG, || {
+            let log = self.kubectl(&[&["logs"], args].concat())?.stdout;
+            Ok(log.contains(text).then_some(log))
+        })
+    }
+
+    /// Runs a command in a pod, however it ends.
+    ///
+    /// # Errors
+    /// Where `kubectl` cannot be run.
+    pub fn exec(&self, pod: &str, command: &[&str]) -> Result<Answer> {
+        self.kubectl(&[&["exec", pod, "--"], command].concat())
+    }
+
+    /// The status of a pod's container, null where there is none yet.
+    ///
+    /// # Errors
+    /// Where there is no such pod.
+    pub fn status(&self, pod: &str, container: &str) -> Result<Value> {
+        let object = self.get(&format!("pod/{pod}"))?;
+        let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+        let all = lists.iter().filter_map(|list| object["status"][list].as_array()).flatten();
+        Ok(all.into_iter().find(|status| status["name"] == container).cloned().unwrap_or_default())
+    }
+
+    /// Says whether `condition` holds for as long as `time`.
+    ///
+    /// # Errors
+    /// The condition's.
+    pub fn stays(&self, time: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            if !condition()? {
+                return Ok(false);
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        Ok(true)
+    }
+
+    /// Prints what helps to see why a test failed.
+    fn explain(&self) {
+        for args in [
+            &["get", "pods", "--output=wide"][..],
+            &["get", "pods", "--output=jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].state}{\"\\n\"}{end}"],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+        ] {
+            if let Ok(answer) = self.kubectl(args) {
+                eprintln!("--- {answer}");
+            }
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.explain();
+        if let Err(error) = self.delete() {
+            eprintln!("{error}");
+        }
+    }
+}

@@ -52,7 +52,7 @@ write_containerd() {
 version = 3
 imports = ["/etc/containerd/conf.d/*.toml"]
 
-# Images of runwasi's form are pulled, but not unpacked, by the way that is containerd's default (docs/images.md).
+# containerd's default way of pulling does not unpack images for wasi/wasm (docs/images.md).
 [plugins."io.containerd.cri.v1.images"]
 use_local_image_pull = true
 

@@ -18,6 +18,9 @@ cache=${TANDEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem}
 kubernetes=$cache/kubernetes/bin
 containerd=${TANDEM_CONTAINERD_V2:-$cache/containerd-2/bin}
 
+# Where Debian has tools for root, which is not in everybody's path.
+PATH=$PATH:/usr/sbin:/sbin
+
 # Inside the node, so that they clash with nobody's.
 POD_CIDR=10.244.0.0/16
 SERVICE_CIDR=10.96.0.0/16
@@ -40,7 +43,6 @@ require_programs() {
   for program in "$kubernetes"/{kubelet,kubectl,etcd,coredns,metrics-server} "$containerd"/{containerd,containerd-shim-runc-v2}; do
     [ -x "$program" ] || die "$program is missing: integration/setup containerd containerd-2 kubernetes"
   done
-  PATH=$PATH:/usr/sbin
   for program in docker-registry ip nft nsenter openssl runc unshare; do
     command -v "$program" >/dev/null || die "$program is missing: integration/setup containerd kubernetes"
   done

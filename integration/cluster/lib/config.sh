@@ -52,6 +52,10 @@ write_containerd() {
 version = 3
 imports = ["/etc/containerd/conf.d/*.toml"]
 
+# containerd's default way of pulling does not unpack images for wasi/wasm (docs/images.md).
+[plugins."io.containerd.cri.v1.images"]
+use_local_image_pull = true
+
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "$registry/pause:1"
 

@@ -30,7 +30,7 @@ node_pid() { cat "$dir/pid" 2>/dev/null; }
 # Whether it runs: the id may have become another process's, but that is in no cgroup of the node.
 node_runs() {
   local pid
-  pid=$(node_pid) && grep -qs ":/$group\$" "/proc/$pid/cgroup" && load_subnet
+  pid=$(node_pid) && grep -Eqs ":/$group(/node)?\$" "/proc/$pid/cgroup" && load_subnet
 }
 
 node_start() {

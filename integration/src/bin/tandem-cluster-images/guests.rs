@@ -8,7 +8,7 @@ use std::{
 
 use tandem_integration::{
     Error, Result, guests,
-    image::{Layout, classic, linux_static, oci_artifact, runwasi},
+    image::{Blob, Compression, ImageBuilder, Layout, Platform, Rootfs, classic, linux_static, media, oci_artifact},
 };
 
 use crate::{name, read};
@@ -36,7 +36,13 @@ fn of(file: &Path) -> Result<Vec<Layout>> {
     let mut images = vec![classic(&named("1"), &path, &code, [path.as_str()])?];
     if path.ends_with(".wasm") {
         images.push(oci_artifact(&named("artifact"), &code));
-        images.push(runwasi(&named("runwasi"), &code));
+        let files = Rootfs::new().file(&path, 0o755, &code);
+        let wasi = |tag| ImageBuilder::new(&named(tag)).platform(Platform::wasi());
+        let image = wasi("wasi").files(&files, Compression::Gzip)?;
+        images.push(image.entrypoint([path.as_str()]).build());
+        // CRI knows an image by its config alone, and would take those of all guests for one without the entrypoint.
+        let image = wasi("runwasi").layer(Blob::new(media::RUNWASI, code));
+        images.push(image.entrypoint([guest.as_str()]).build());
     }
     Ok(images)
 }
@@ -45,13 +51,19 @@ fn of(file: &Path) -> Result<Vec<Layout>> {
 fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(Error::system("cannot list", dir))?;
-    let mut files: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(|file| is_guest(file)).collect();
+    let mut files: Vec<PathBuf> = entries
+        .iter()
+        .map(fs::DirEntry::path)
+        .filter(|file| is_guest(file))
+        .collect();
     files.sort();
     Ok(files)
 }
 
 fn is_guest(file: &Path) -> bool {
-    let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let hidden = file
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
     let Ok(about) = fs::metadata(file) else { return false };
     if hidden || !about.is_file() {
         return false;

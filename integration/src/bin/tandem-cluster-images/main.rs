@@ -24,7 +24,8 @@ tandem-cluster-images REGISTRY      host:port; else $TANDEM_REGISTRY
   tandem:next                       the same with another build of the shim, to upgrade to
   pause:1, busybox:1                what every cluster has
   GUEST:1                           each guest of $TANDEM_GUESTS as a file of an ordinary image
-  GUEST:artifact, GUEST:runwasi     a Wasm guest as a CNCF artifact, and in runwasi's form";
+  GUEST:wasi                        a Wasm guest as `docker build --platform wasi/wasm` makes images
+  GUEST:artifact, GUEST:runwasi     a Wasm guest as a CNCF artifact, and as a layer, in runwasi's form";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -20,9 +20,9 @@ BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
 # The installer is tested apart from the rest: together with it cargo would choose other features for what they share,
 # and compile the engine a second time.
-.PHONY: help build demo test unit integration conformance lint fmt fuzz bench clean
+.PHONY: help build demo test unit integration conformance test-k8s test-kind test-k3d cluster-up cluster-down lint fmt fuzz bench clean
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## Build the shim and the node installer
 	@integration/setup shim
@@ -45,12 +45,15 @@ unit: ## Run the unit tests
 	$(CARGO) test --release --locked -p tandem-node-installer --lib
 
 integration: ## Run the integration tests against both generations of containerd
-	@integration/setup shim containerd containerd-2
+	@integration/setup shim containerd containerd-2 containerd-versions
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
 	$(BUILD_INSTALLER)
 	$(CARGO) test --release --locked -p tandem-integration
 	$(CARGO) test --release --locked -p tandem-node-installer --test roots
+	@echo "the same hosts, judged by containerd 1.7 and 2.0"
+	TANDEM_CONTAINERD_V1=$(TANDEM_CACHE)/containerd-1.7/bin/containerd TANDEM_CONTAINERD_V2=$(TANDEM_CACHE)/containerd-2.0/bin \
+		$(CARGO) test --release --locked -p tandem-node-installer --test roots
 
 conformance: ## Run Kubernetes' CRI conformance suite with runc and with Tandem (UPDATE=1 writes docs/conformance.md)
 	@integration/setup shim containerd containerd-2 conformance
@@ -58,6 +61,30 @@ conformance: ## Run Kubernetes' CRI conformance suite with runc and with Tandem 
 	$(BUILD_TOOLS)
 	$(CARGO_TARGET_DIR)/release/tandem-conformance --reports $(CARGO_TARGET_DIR)/conformance \
 		--document docs/conformance.md $(if $(UPDATE),--update)
+
+# All that the tests on Kubernetes need but a cluster.
+BUILD_FOR_CLUSTERS = integration/guests/build --languages "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)" && \
+	$(BUILD_SHIM) && $(BUILD_INSTALLER) && $(BUILD_TOOLS)
+
+test-k8s: ## Run the tests on a private Kubernetes of real components (UPDATE=1 writes docs/conformance.md)
+	@integration/setup shim containerd containerd-2 kubernetes
+	$(BUILD_FOR_CLUSTERS)
+	integration/cluster/test local
+
+test-kind test-k3d: test-%: ## The same on kind or k3d, which need Docker
+	@integration/setup shim
+	$(BUILD_FOR_CLUSTERS)
+	integration/cluster/test $*
+
+cluster-up: ## Bring up a private Kubernetes with its registry (TANDEM_CLUSTER_DIR says where)
+	@integration/setup shim containerd containerd-2 kubernetes
+	$(BUILD_FOR_CLUSTERS)
+	integration/cluster/local up
+	$(CARGO_TARGET_DIR)/release/tandem-cluster-images \
+		"$$(sed -n 's/^TANDEM_REGISTRY=//p' "$${TANDEM_CLUSTER_DIR:-$${TMPDIR:-/tmp}/tandem-cluster}/env")"
+
+cluster-down: ## Remove it
+	integration/cluster/local down
 
 lint: ## Check formatting, lints, licences and advisories
 	@integration/setup shim lint

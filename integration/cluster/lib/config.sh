@@ -194,5 +194,6 @@ TANDEM_NODE=$node
 TANDEM_REGISTRY=$node_ip:$REGISTRY_PORT
 TANDEM_REGISTRY_IN_CLUSTER=$node_ip:$REGISTRY_PORT
 TANDEM_HELM_VALUES=$dir/values.yaml
+TANDEM_AUDIT_LOG=/var/log/kubernetes-audit.log
 ENV
 }

@@ -29,6 +29,7 @@ static const char usage[] =
     "  fill FILE MIB    make or replace FILE with that many MiB of zeros\n"
     "  ls DIR           list the names in DIR, in the order the host gives\n"
     "  sleep SECONDS    sleep; fractions are allowed\n"
+    "  every SECONDS TEXT  write TEXT and a newline to stdout again and again, for ever\n"
     "  exit N           exit with code N\n"
     "  spin             use the CPU for ever without calling the host\n"
     "  trap             execute `unreachable`\n";
@@ -143,6 +144,14 @@ static int sleep_for(const char *seconds) {
     return nanosleep(&time, NULL) == 0 ? 0 : failed("sleep", seconds);
 }
 
+static int repeat(const char *seconds, const char *text) {
+    for (;;) {
+        int result = line_to("every", STDOUT_FILENO, text);
+        if (result == 0) result = sleep_for(seconds);
+        if (result != 0) return result;
+    }
+}
+
 static int misused(const char *command) {
     fprintf(stderr, "echo: %s: unknown command or wrong number of arguments\n%s", command, usage);
     return 2;
@@ -173,6 +182,8 @@ static int run(int argc, char **argv) {
         return fill(argv[1], atoi(argv[2]));
     } else if (argc == 3 && strcmp(command, "write") == 0) {
         return write_file(argv[1], argv[2]);
+    } else if (argc == 3 && strcmp(command, "every") == 0) {
+        return repeat(argv[1], argv[2]);
     }
     return misused(command);
 }

@@ -8,12 +8,16 @@
 //! `::linux` and `::runc`, the same manifest ran with a guest and with a Linux program under Tandem, and with that
 //! program under runc.
 
+mod chart;
 mod configuration;
+mod density;
 mod deployments;
 mod harness;
 mod hybrid;
 mod jobs;
 mod languages;
+mod manifests;
+mod node_life;
 mod reasons;
 mod resources;
 mod security;

@@ -38,6 +38,12 @@ impl Version {
         self.major >= 2
     }
 
+    /// Whether it takes the CRI tables of a file of version 1. 2.0 to 2.2 ignore them, and so does their
+    /// `config migrate`.
+    pub fn reads_cri_of_version_1(self) -> bool {
+        self.major < 2 || (self.major, self.minor) >= (2, 3)
+    }
+
     /// Whether this program has been tried with it.
     pub fn is_supported(self) -> bool {
         (self.major, self.minor) >= (1, 6)
@@ -75,9 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn drop_ins_are_for_2_0_and_newer() {
+    fn what_versions_read_differs() {
         assert!(!Version::parse("1.7.28").unwrap().merges_drop_ins());
         assert!(Version::parse("2.0.0").unwrap().merges_drop_ins());
+        let reads = |text| Version::parse(text).unwrap().reads_cri_of_version_1();
+        assert!(reads("1.7.28") && !reads("2.0.0") && !reads("2.2.9") && reads("2.3.0"));
         assert!(!Version::parse("1.5.9").unwrap().is_supported());
     }
 }

@@ -3,13 +3,17 @@
 
 use std::{
     ffi::CString,
+    io,
     os::unix::ffi::OsStrExt,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
 
 use super::Host;
 use crate::error::{Error, Result};
@@ -18,6 +22,10 @@ use crate::error::{Error, Result};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Lines of a program's output that go into an error.
 const SHOWN_LINES: usize = 12;
+/// How often a program whose file is still open for writing is tried again, and after which time: a fork's way to its
+/// exec takes milliseconds.
+const BUSY_TRIES: usize = 50;
+const BUSY_WAIT: Duration = Duration::from_millis(10);
 
 /// What a program left.
 #[derive(Debug)]
@@ -85,14 +93,14 @@ impl Host {
             unsafe {
                 command.pre_exec(move || {
                     if libc::chroot(root.as_ptr()) != 0 || libc::chdir(c"/".as_ptr()) != 0 {
-                        return Err(std::io::Error::last_os_error());
+                        return Err(io::Error::last_os_error());
                     }
                     Ok(())
                 });
             }
         }
-        let child = command
-            .spawn()
+        let child = spawn(&mut command)
+            .await
             .map_err(|error| failed(format!("cannot be started: {error}")))?;
         let output = timeout(limit, child.wait_with_output())
             .await
@@ -108,6 +116,18 @@ impl Host {
             command: shown,
         })
     }
+}
+
+/// Starts a program, also one whose file was just written: a process that another thread forks meanwhile holds that file
+/// open for writing until its exec, and the kernel refuses to run it that long (ETXTBSY).
+async fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => sleep(BUSY_WAIT).await,
+            started => return started,
+        }
+    }
+    command.spawn()
 }
 
 #[cfg(test)]

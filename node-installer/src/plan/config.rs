@@ -150,6 +150,15 @@ impl Planner<'_> {
         let text = root.pristine.clone().unwrap_or_else(|| empty.to_owned());
         let format = Format::of(&root.path, &text)?;
         self.require_cri(&root.path, &text, format)?;
+        if format == Format::V1 && root.pristine.is_some() && !version.reads_cri_of_version_1() {
+            return Err(Error::Config {
+                path: root.path,
+                why: format!("is of version 1, of which containerd {version} ignores all that concerns CRI"),
+                fix: "write its settings anew as version 3 (`containerd config default` is a start), restart containerd, \
+                      and install then"
+                    .into(),
+            });
+        }
         // containerd migrates a file of version 1 as a whole: drop-ins of its names are not merged into the result.
         if !version.merges_drop_ins() || format == Format::V1 {
             return self.edit(root).await;

@@ -19,6 +19,7 @@ pub struct Cluster {
     /// What `up` wrote: `KUBECONFIG`, `TANDEM_NODE` and so on.
     values: HashMap<String, String>,
     kubectl: PathBuf,
+    helm: PathBuf,
 }
 
 impl Cluster {
@@ -29,28 +30,49 @@ impl Cluster {
     /// Where there is none, or none with Tandem.
     pub fn get() -> Result<&'static Self> {
         static CLUSTER: OnceLock<std::result::Result<Cluster, String>> = OnceLock::new();
-        let cluster = CLUSTER.get_or_init(|| Self::find().map_err(|error| error.to_string()));
+        let cluster = CLUSTER.get_or_init(|| {
+            let cluster = Self::bare().map_err(|error| error.to_string())?;
+            cluster.check().map_err(|error| error.to_string())?;
+            Ok(cluster)
+        });
         cluster.as_ref().map_err(|reason| Error::Setup(reason.clone()))
     }
 
-    fn find() -> Result<Self> {
+    /// The same cluster, whether or not Tandem is there.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn bare() -> Result<Self> {
         let Some(script) = env::var_os("TANDEM_CLUSTER") else {
             return wrong("TANDEM_CLUSTER names no cluster: set it to integration/cluster/local, or run `make test-k8s`");
         };
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(script);
-        let dir = env::var_os("TANDEM_CLUSTER_DIR");
-        let dir = dir.map_or_else(|| env::temp_dir().join("tandem-cluster"), PathBuf::from);
-        let file = dir.join("env");
+        let script = Self::sources().join(script);
+        let file = Self::dir().join("env");
         let text = fs::read_to_string(&file).map_err(Error::system("no cluster is up: cannot read", &file))?;
         let values = text.lines().filter_map(|line| line.split_once('='));
-        let own = cache_dir().join("kubernetes/bin/kubectl");
-        let cluster = Self {
-            script,
-            values: values.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            kubectl: if own.is_file() { own } else { "kubectl".into() },
+        let program = |name: &str| {
+            let own = cache_dir().join("kubernetes/bin").join(name);
+            if own.is_file() { own } else { name.into() }
         };
-        cluster.check()?;
-        Ok(cluster)
+        Ok(Self {
+            script,
+            values: values
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            kubectl: program("kubectl"),
+            helm: program("helm"),
+        })
+    }
+
+    /// Where everything of the cluster is.
+    pub fn dir() -> PathBuf {
+        let dir = env::var_os("TANDEM_CLUSTER_DIR");
+        dir.map_or_else(|| env::temp_dir().join("tandem-cluster"), PathBuf::from)
+    }
+
+    /// The sources of Tandem: its chart, its examples.
+    pub fn sources() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
     }
 
     fn check(&self) -> Result<()> {
@@ -72,6 +94,24 @@ impl Cluster {
         command
     }
 
+    /// Runs `kubectl` for objects of no test's namespace; it must succeed.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn ok(&self, args: &[&str]) -> Result<String> {
+        kubectl::run(self.kubectl().args(args), None)?.success()
+    }
+
+    /// Runs `helm` in the namespace of Tandem's own pods, however it ends.
+    ///
+    /// # Errors
+    /// Where it cannot be run.
+    pub fn helm(&self, args: &[&str]) -> Result<Answer> {
+        let mut helm = Command::new(&self.helm);
+        helm.env("KUBECONFIG", self.value("KUBECONFIG"));
+        kubectl::run(helm.args(["--namespace", "tandem-system"]).args(args), None)
+    }
+
     /// A value of what `up` wrote, empty where there is none.
     pub fn value(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
@@ -89,5 +129,13 @@ impl Cluster {
     pub fn node(&self, command: &[&str]) -> Result<String> {
         let answer: Answer = kubectl::run(Command::new(&self.script).arg("node").args(command), None)?;
         answer.success()
+    }
+
+    /// Restarts `containerd`, the `kubelet` or, as a power cut would, the whole `node`, and waits for the node.
+    ///
+    /// # Errors
+    /// Where it does not come back.
+    pub fn restart(&self, what: &str) -> Result<()> {
+        kubectl::run(Command::new(&self.script).args(["restart", what]), None)?.success().map(drop)
     }
 }

@@ -16,6 +16,7 @@ pub struct ImageBuilder {
     diff_ids: Vec<String>,
     process: Map<String, Value>,
     config: Option<Blob>,
+    annotations: Map<String, Value>,
 }
 
 impl ImageBuilder {
@@ -28,6 +29,7 @@ impl ImageBuilder {
             diff_ids: Vec::new(),
             process: Map::new(),
             config: None,
+            annotations: Map::new(),
         }
     }
 
@@ -93,6 +95,12 @@ impl ImageBuilder {
         self
     }
 
+    /// Adds an annotation to the manifest.
+    pub fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.annotations.insert(name.into(), value.into());
+        self
+    }
+
     /// Replaces the config by any content.
     pub fn config(mut self, config: Blob) -> Self {
         self.config = Some(config);
@@ -112,12 +120,15 @@ impl ImageBuilder {
             Blob::json(media::CONFIG, &config)
         });
         let layers: Vec<Value> = self.layers.iter().map(Blob::descriptor).collect();
-        let manifest = json!({
+        let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": media::MANIFEST,
             "config": config.descriptor(),
             "layers": layers,
         });
+        if !self.annotations.is_empty() {
+            manifest["annotations"] = self.annotations.into();
+        }
         let manifest = Blob::json(media::MANIFEST, &manifest);
         let blobs = self.layers.into_iter().chain([config]);
         let mut layout = Layout::new(&self.name, manifest, blobs);

@@ -3,10 +3,12 @@
 //! - [`installer`]: Tandem itself
 //! - [`guests`]: every built guest, in the forms in which Wasm is published
 //! - [`linux`]: what else a cluster needs
+//! - [`suite`]: what the Kubernetes suite needs besides
 
 mod guests;
 mod installer;
 mod linux;
+mod suite;
 
 use std::process::ExitCode;
 
@@ -25,7 +27,10 @@ tandem-cluster-images REGISTRY      host:port; else $TANDEM_REGISTRY
   pause:1, busybox:1                what every cluster has
   GUEST:1                           each guest of $TANDEM_GUESTS as a file of an ordinary image
   GUEST:wasi                        a Wasm guest as `docker build --platform wasi/wasm` makes images
-  GUEST:artifact, GUEST:runwasi     a Wasm guest as a CNCF artifact, and as a layer, in runwasi's form";
+  GUEST:artifact, GUEST:runwasi     a Wasm guest as a CNCF artifact, and as a layer, in runwasi's form
+  compat:1, platform:1, spin:1      as users of crun, Docker and Spin have them
+  truncated:1, native:1, absent:1, several:1
+                                    bad ones";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -65,7 +70,7 @@ async fn push(registry: &Registry) -> Result<usize> {
 
 /// All images, each built when it is asked for: together they would fill hundreds of megabytes.
 fn images() -> Result<impl Iterator<Item = Result<Layout>>> {
-    Ok(installer::images()?.chain(linux::images()).chain(guests::images()?))
+    Ok(installer::images()?.chain(linux::images()).chain(guests::images()?).chain(suite::images()))
 }
 
 /// The reference under which an image is pushed. The registry of the name is the one that is pushed to.

@@ -13,7 +13,7 @@ mod namespace;
 mod subject;
 
 pub use cluster::Cluster;
-pub use kubectl::{Answer, LONG, SOON, until};
+pub use kubectl::{Answer, LONG, SOON, run, until};
 pub use namespace::Namespace;
 pub(crate) use subject::{of_each, of_wasm};
 pub use subject::Subject;

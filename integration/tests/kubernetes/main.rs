@@ -12,6 +12,7 @@ mod chart;
 mod configuration;
 mod density;
 mod deployments;
+mod examples;
 mod harness;
 mod hybrid;
 mod jobs;

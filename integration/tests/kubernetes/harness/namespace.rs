@@ -131,7 +131,15 @@ impl Namespace {
             ("PROGRAM", self.subject.program()),
         ];
         let text = manifest::read(name, values.iter().copied().chain(general))?;
-        kubectl::run(&mut self.command(&["apply", "--filename=-"]), Some(text.as_bytes()))
+        self.input(&["apply", "--filename=-"], text.as_bytes())
+    }
+
+    /// Runs `kubectl` with a text as its standard input, however it ends.
+    ///
+    /// # Errors
+    /// Where it cannot be run.
+    pub fn input(&self, args: &[&str], input: &[u8]) -> Result<Answer> {
+        kubectl::run(&mut self.command(args), Some(input))
     }
 
     /// What the API server knows of an object.

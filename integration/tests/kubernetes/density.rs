@@ -26,12 +26,21 @@ fn two_hundred_and_fifty_pods_are_ready(ns: &Namespace) -> Result<()> {
     let seconds = began.elapsed().as_secs_f32();
     // Daemons of the node included, which know more pods now.
     let each = (memory(ns)? - before) / 249.0;
-    println!("{PODS} pods, {}: ready after {seconds:.1} s, {each:.1} MiB each", ns.subject.word());
+    println!(
+        "{PODS} pods, {}: ready after {seconds:.1} s, {each:.1} MiB each",
+        ns.subject.word()
+    );
     for pod in ns.list("pods", "app=dense")? {
-        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["metadata"]["name"]);
+        assert_eq!(
+            pod["status"]["containerStatuses"][0]["restartCount"], 0,
+            "{}",
+            pod["metadata"]["name"]
+        );
     }
     ns.ok(&["delete", "deployment/dense"])?;
-    until("the end of all pods", 2 * LONG, || Ok(ns.list("pods", "app=dense")?.is_empty().then_some(())))
+    until("the end of all pods", 2 * LONG, || {
+        Ok(ns.list("pods", "app=dense")?.is_empty().then_some(()))
+    })
 }
 
 #[test]

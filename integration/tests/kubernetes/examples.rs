@@ -15,15 +15,35 @@ fn apply(ns: &Namespace, example: &str) -> Result<()> {
     let file = Cluster::sources().join("deploy/examples").join(example);
     let text = fs::read_to_string(&file).map_err(Error::system("cannot read", &file))?;
     let registry = ns.cluster.registry();
-    let text = IMAGES
-        .iter()
-        .fold(text, |text, (image, ours)| text.replace(image, &format!("{registry}/{ours}")));
-    ns.input(&["apply", "--filename=-"], text.as_bytes())?.success().map(drop)
+    let text = IMAGES.iter().fold(text, |text, (image, ours)| {
+        text.replace(image, &format!("{registry}/{ours}"))
+    });
+    ns.input(&["apply", "--filename=-"], text.as_bytes())?
+        .success()
+        .map(drop)
+}
+
+/// Lets everybody write to a claim's volume. Volumes of test clusters are directories of the node, of which `fsGroup`
+/// does not make the group the owner, as it does with the volumes of real ones.
+fn open_volume(ns: &Namespace, claim: &str) -> Result<()> {
+    let claim = format!("persistentvolumeclaim/{claim}");
+    let volume = until("a volume for the claim", LONG, || {
+        let name = ns
+            .get(&claim)
+            .map(|claim| claim["spec"]["volumeName"].as_str().map(str::to_owned));
+        Ok(name.unwrap_or_default())
+    })?;
+    let path = ns.get(&format!("persistentvolume/{volume}"))?["spec"]["hostPath"]["path"].clone();
+    match path.as_str() {
+        Some(path) => ns.cluster.node(&["chmod", "0777", path]).map(drop),
+        None => Ok(()),
+    }
 }
 
 of_wasm! {
     fn an_api_in_wasm_keeps_its_counts_in_redis_in_a_container(ns) {
         apply(ns, "hybrid.yaml")?;
+        open_volume(ns, "data-store-0")?;
         ns.ok(&["rollout", "status", "statefulset/store", "--timeout=150s"])?;
         ns.ok(&["rollout", "status", "deployment/greetings", "--timeout=150s"])?;
         let image = format!("{}/busybox:1", ns.cluster.registry());

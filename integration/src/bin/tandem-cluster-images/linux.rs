@@ -23,7 +23,10 @@ pub fn images() -> impl Iterator<Item = Result<Layout>> {
 /// Debian's Redis with the libraries that it is linked with.
 fn redis() -> Result<Layout> {
     // One program: which part it plays its name says.
-    let programs = [("/usr/bin/redis-server", "/usr/bin/redis-check-rdb"), ("/usr/bin/redis-cli", "/usr/bin/redis-cli")];
+    let programs = [
+        ("/usr/bin/redis-server", "/usr/bin/redis-check-rdb"),
+        ("/usr/bin/redis-cli", "/usr/bin/redis-cli"),
+    ];
     let mut files = BTreeMap::new();
     for (path, program) in programs {
         let program = Path::new(program);
@@ -45,8 +48,11 @@ fn redis() -> Result<Layout> {
         rootfs = rootfs.file(&path.to_string_lossy(), 0o755, &read(file)?);
     }
     let image = ImageBuilder::new(&name("redis", "1")).files(&rootfs, Compression::None)?;
-    // As the well-known image has it: arguments are the server's.
-    Ok(image.entrypoint(["/usr/bin/redis-server"]).env(["PATH=/usr/bin"]).build())
+    // As the well-known image has it: arguments are the server's, and others than the pod itself may connect.
+    Ok(image
+        .entrypoint(["/usr/bin/redis-server", "--protected-mode", "no"])
+        .env(["PATH=/usr/bin"])
+        .build())
 }
 
 /// The files that the dynamic linker would load with a program, itself among them.

@@ -53,9 +53,10 @@ fn require_exactly(cluster: &Cluster, account: &str, granted: &[&str]) -> Result
     });
     match asked {
         Ok(_) => Ok(()),
-        Err(Error::Deadline { .. }) => {
-            wrong(format!("{account} asked for {:?}, granted is {granted:?}", requests(cluster, account)?))
-        }
+        Err(Error::Deadline { .. }) => wrong(format!(
+            "{account} asked for {:?}, granted is {granted:?}",
+            requests(cluster, account)?
+        )),
         Err(error) => Err(error),
     }
 }
@@ -68,32 +69,66 @@ fn an_installation_makes_the_node_ready() -> Result<()> {
     assert_eq!(label(&cluster)?, "", "Tandem is installed already");
 
     cluster.ok(&["create", "namespace", HOME])?;
-    cluster.ok(&["label", "namespace", HOME, "pod-security.kubernetes.io/enforce=privileged"])?;
+    cluster.ok(&[
+        "label",
+        "namespace",
+        HOME,
+        "pod-security.kubernetes.io/enforce=privileged",
+    ])?;
     let repository = format!("image.repository={}/tandem", cluster.registry());
     let chart = Cluster::sources().join("deploy/helm/tandem");
     let values = cluster.value("TANDEM_HELM_VALUES").to_owned();
     let chart = chart.to_string_lossy();
-    cluster.helm(&["install", "tandem", &chart, "--values", &values, "--set", &repository])?.success()?;
+    cluster
+        .helm(&["install", "tandem", &chart, "--values", &values, "--set", &repository])?
+        .success()?;
     if !cluster.value("TANDEM_RESTART_NODE_AFTER_INSTALL").is_empty() {
         until("an agent that asks for the node's restart", LONG, || {
             let events = cluster.ok(&["get", "events", "--namespace", "default", "--output=name"])?;
-            let asks = cluster.ok(&["get", "events", "--namespace", "default", "--output=jsonpath={.items[*].reason}"])?;
+            let asks = cluster.ok(&[
+                "get",
+                "events",
+                "--namespace",
+                "default",
+                "--output=jsonpath={.items[*].reason}",
+            ])?;
             Ok((!events.is_empty() && asks.contains("TandemAwaitsRestart")).then_some(()))
         })?;
         cluster.restart("node")?;
     }
-    cluster.ok(&["rollout", "status", "daemonset/tandem", "--namespace", HOME, "--timeout=150s"])?;
+    cluster.ok(&[
+        "rollout",
+        "status",
+        "daemonset/tandem",
+        "--namespace",
+        HOME,
+        "--timeout=150s",
+    ])?;
 
     assert_eq!(label(&cluster)?, "true");
     let node = cluster.ok(&["get", "node", cluster.value("TANDEM_NODE"), "--output=json"])?;
     let node: Value = serde_json::from_str(&node).map_err(|cause| Error::Setup(cause.to_string()))?;
-    assert!(node["metadata"]["labels"]["tandem.dev/version"].is_string(), "{}", node["metadata"]["labels"]);
+    assert!(
+        node["metadata"]["labels"]["tandem.dev/version"].is_string(),
+        "{}",
+        node["metadata"]["labels"]
+    );
     // The kubelet tells it when containerd does.
-    let handlers = node["status"]["runtimeHandlers"].as_array().cloned().unwrap_or_default();
-    assert!(handlers.iter().any(|handler| handler["name"] == "tandem"), "{handlers:?}");
+    let handlers = node["status"]["runtimeHandlers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    assert!(
+        handlers.iter().any(|handler| handler["name"] == "tandem"),
+        "{handlers:?}"
+    );
     let handler = cluster.ok(&["get", "runtimeclass", "tandem", "--output=jsonpath={.handler}"])?;
     assert_eq!(handler, "tandem");
-    require_exactly(&cluster, "tandem", &["get nodes", "patch nodes", "get daemonsets", "create events"])
+    require_exactly(
+        &cluster,
+        "tandem",
+        &["get nodes", "patch nodes", "get daemonsets", "create events"],
+    )
 }
 
 fn is_refused_while_pods_run(ns: &Namespace) -> Result<()> {
@@ -115,7 +150,17 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
     // An ordinary pod, which must not notice.
     let bystander = |args: &[&str]| cluster.ok(&[&["--namespace=default"], args].concat());
     let image = format!("{}/busybox:1", cluster.registry());
-    bystander(&["run", "bystander", "--image", &image, "--restart=Never", "--grace-period=1", "--", "sleep", "1000"])?;
+    bystander(&[
+        "run",
+        "bystander",
+        "--image",
+        &image,
+        "--restart=Never",
+        "--grace-period=1",
+        "--",
+        "sleep",
+        "1000",
+    ])?;
     bystander(&["wait", "pod/bystander", "--for=condition=Ready", "--timeout=60s"])?;
 
     cluster.helm(&["uninstall", "tandem", "--timeout=300s"])?.success()?;
@@ -123,13 +168,26 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
     let tree = cluster.node(&["sh", "-c", TREE])?;
     let earlier = fs::read_to_string(before()).map_err(Error::system("cannot read", before()))?;
     assert_eq!(tree, earlier, "the node's files are as before");
-    for kind in ["runtimeclass", "clusterrole", "clusterrolebinding", "validatingadmissionpolicy"] {
+    for kind in [
+        "runtimeclass",
+        "clusterrole",
+        "clusterrolebinding",
+        "validatingadmissionpolicy",
+    ] {
         let left = cluster.ok(&["get", kind, "--output=name"])?;
         assert!(!left.contains("tandem"), "{kind}: {left}");
     }
-    let state = bystander(&["get", "pod/bystander", "--output=jsonpath={.status.containerStatuses[0].restartCount} {.status.phase}"])?;
+    let state = bystander(&[
+        "get",
+        "pod/bystander",
+        "--output=jsonpath={.status.containerStatuses[0].restartCount} {.status.phase}",
+    ])?;
     assert_eq!(state, "0 Running");
     bystander(&["delete", "pod/bystander"])?;
-    require_exactly(cluster, "tandem-uninstall", &["list nodes", "list pods", "get daemonsets", "delete daemonsets"])?;
+    require_exactly(
+        cluster,
+        "tandem-uninstall",
+        &["list nodes", "list pods", "get daemonsets", "delete daemonsets"],
+    )?;
     cluster.ok(&["delete", "namespace", HOME]).map(drop)
 }

@@ -6,15 +6,20 @@ use crate::harness::{LONG, Namespace, Result, SOON, of_each, of_wasm, until};
 
 /// Pods that are ready, by the Deployment's own count.
 fn ready(ns: &Namespace) -> Result<i64> {
-    Ok(ns.get("deployment/web")?["status"]["readyReplicas"].as_i64().unwrap_or_default())
+    Ok(ns.get("deployment/web")?["status"]["readyReplicas"]
+        .as_i64()
+        .unwrap_or_default())
 }
 
 fn rolled_out(ns: &Namespace) -> Result<()> {
-    ns.ok(&["rollout", "status", "deployment/web", "--timeout=150s"]).map(drop)
+    ns.ok(&["rollout", "status", "deployment/web", "--timeout=150s"])
+        .map(drop)
 }
 
 fn gone(ns: &Namespace) -> Result<()> {
-    until("the end of all pods", LONG, || Ok(ns.list("pods", "app=web")?.is_empty().then_some(())))
+    until("the end of all pods", LONG, || {
+        Ok(ns.list("pods", "app=web")?.is_empty().then_some(()))
+    })
 }
 
 /// The pods that the client has had answers from.

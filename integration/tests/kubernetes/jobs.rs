@@ -12,15 +12,24 @@ fn start(ns: &Namespace, restart: &str, limits: &str, args: &str) -> Result<()> 
 /// The Job's failure, when it has failed.
 fn failure(ns: &Namespace) -> Result<String> {
     ns.wait("job/job", "condition=Failed")?;
-    let conditions = ns.get("job/job")?["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let conditions = ns.get("job/job")?["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let failed = conditions.into_iter().find(|condition| condition["type"] == "Failed");
-    Ok(failed.unwrap_or_default()["reason"].as_str().unwrap_or_default().to_owned())
+    Ok(failed.unwrap_or_default()["reason"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// How the containers of the Job's pods have ended.
 fn ends(ns: &Namespace) -> Result<Vec<Value>> {
     let pods = ns.list("pods", "job-name=job")?;
-    Ok(pods.iter().map(|pod| pod["status"]["containerStatuses"][0]["state"]["terminated"].clone()).collect())
+    Ok(pods
+        .iter()
+        .map(|pod| pod["status"]["containerStatuses"][0]["state"]["terminated"].clone())
+        .collect())
 }
 
 of_each! {

@@ -13,7 +13,10 @@ fn a_guest_works(ns: &Namespace, guest: &str, file: &str) -> Result<()> {
     assert_eq!(ns.logs(&["job/works", "--container=read"])?, "from another container\n");
     ns.wait("job/fails", "condition=Failed")?;
     let pod = ns.list("pods", "job-name=fails")?;
-    assert_eq!(pod[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 37);
+    assert_eq!(
+        pod[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"],
+        37
+    );
     Ok(())
 }
 
@@ -22,7 +25,12 @@ fn a_server_answers(ns: &Namespace, guest: &str, greeting: &str) -> Result<()> {
     ns.ready("server")?;
     let get = |path: &str, more: &[&str]| {
         let url = format!("http://127.0.0.1:8080{path}");
-        let command = [&["exec", "server", "--container=client", "--", "wget", "-q", "-O", "-"], more, &[&url]].concat();
+        let command = [
+            &["exec", "server", "--container=client", "--", "wget", "-q", "-O", "-"],
+            more,
+            &[&url],
+        ]
+        .concat();
         ns.ok(&command)
     };
     assert_eq!(get("/", &[])?, greeting);

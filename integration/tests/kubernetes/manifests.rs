@@ -7,9 +7,19 @@ fn accepted(files: &[&str]) -> Result<()> {
     for file in files {
         let path = Cluster::sources().join(file);
         let path = path.to_string_lossy();
-        let how = if path.ends_with(".yaml") { "--filename" } else { "--kustomize" };
+        let how = if path.ends_with(".yaml") {
+            "--filename"
+        } else {
+            "--kustomize"
+        };
         // `default`, because objects of a namespace that does not exist are refused.
-        let common = ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--field-manager=manifests"];
+        let common = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--force-conflicts",
+            "--field-manager=manifests",
+        ];
         cluster.ok(&[&common[..], &[how, &path]].concat())?;
     }
     Ok(())
@@ -17,7 +27,11 @@ fn accepted(files: &[&str]) -> Result<()> {
 
 #[test]
 fn the_api_server_accepts_the_examples() -> Result<()> {
-    accepted(&["deploy/examples/hybrid.yaml", "deploy/examples/plain.yaml", "deploy/examples/sidecar.yaml"])
+    accepted(&[
+        "deploy/examples/hybrid.yaml",
+        "deploy/examples/plain.yaml",
+        "deploy/examples/sidecar.yaml",
+    ])
 }
 
 #[test]

@@ -44,7 +44,9 @@ fn require_untouched(ns: &Namespace, before: &BTreeMap<String, (String, i64)>) -
     }
     let lines = |ns: &Namespace| Ok::<_, crate::harness::Error>(ns.kubectl(&["logs", "guest"])?.stdout.lines().count());
     let first = lines(ns)?;
-    until("further output of the guest", LONG, || Ok((lines(ns)? > first).then_some(())))
+    until("further output of the guest", LONG, || {
+        Ok((lines(ns)? > first).then_some(()))
+    })
 }
 
 /// New pods of every kind start.
@@ -60,14 +62,26 @@ fn shims(cluster: &Cluster) -> Result<BTreeMap<String, usize>> {
     let script = "for process in /proc/[0-9]*; do readlink $process/exe; done; true";
     let programs = cluster.node(&["sh", "-c", script])?;
     let mut count = BTreeMap::new();
-    for program in programs.lines().filter(|line| line.ends_with("/containerd-shim-tandem-v1")) {
+    for program in programs
+        .lines()
+        .filter(|line| line.ends_with("/containerd-shim-tandem-v1"))
+    {
         *count.entry(program.to_owned()).or_default() += 1;
     }
     Ok(count)
 }
 
 fn agents_are_ready(cluster: &Cluster) -> Result<()> {
-    cluster.ok(&["rollout", "status", "daemonset/tandem", "--namespace", HOME, "--timeout=150s"]).map(drop)
+    cluster
+        .ok(&[
+            "rollout",
+            "status",
+            "daemonset/tandem",
+            "--namespace",
+            HOME,
+            "--timeout=150s",
+        ])
+        .map(drop)
 }
 
 of_wasm! {

@@ -16,17 +16,25 @@ struct Beside {
 
 impl Beside {
     fn start(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().map_err(Error::system("cannot run", "kubectl"))?;
         match child.stdout.take() {
-            Some(output) => Ok(Self { child, output: BufReader::new(output) }),
+            Some(output) => Ok(Self {
+                child,
+                output: BufReader::new(output),
+            }),
             None => wrong("kubectl has no output"),
         }
     }
 
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
-        self.output.read_line(&mut line).map_err(Error::system("cannot read", "kubectl's output"))?;
+        self.output
+            .read_line(&mut line)
+            .map_err(Error::system("cannot read", "kubectl's output"))?;
         Ok(line.trim_end().to_owned())
     }
 
@@ -37,7 +45,9 @@ impl Beside {
             return Ok(());
         };
         match self.child.stdin.as_mut() {
-            Some(pipe) => pipe.write_all(text.as_bytes()).map_err(Error::system("cannot write", "kubectl's input")),
+            Some(pipe) => pipe
+                .write_all(text.as_bytes())
+                .map_err(Error::system("cannot write", "kubectl's input")),
             None => wrong("kubectl's input is closed"),
         }
     }
@@ -45,7 +55,9 @@ impl Beside {
     /// The rest of its output, and its code.
     fn end(mut self) -> Result<(String, i32)> {
         let mut rest = String::new();
-        self.output.read_to_string(&mut rest).map_err(Error::system("cannot read", "kubectl's output"))?;
+        self.output
+            .read_to_string(&mut rest)
+            .map_err(Error::system("cannot read", "kubectl's output"))?;
         let status = self.child.wait().map_err(Error::system("cannot wait for", "kubectl"))?;
         Ok((rest, status.code().unwrap_or(-1)))
     }
@@ -62,10 +74,14 @@ impl Drop for Beside {
 fn on_a_terminal(ns: &Namespace, args: &[&str]) -> Command {
     let command = ns.command(args);
     let words = [command.get_program()].into_iter().chain(command.get_args());
-    let quoted: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+    let quoted: Vec<String> = words
+        .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
+        .collect();
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &quoted.join(" "), "/dev/null"]);
-    script.env("KUBECONFIG", ns.cluster.value("KUBECONFIG")).env("TERM", "dumb");
+    script
+        .env("KUBECONFIG", ns.cluster.value("KUBECONFIG"))
+        .env("TERM", "dumb");
     script
 }
 

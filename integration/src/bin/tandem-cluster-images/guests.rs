@@ -45,13 +45,19 @@ fn of(file: &Path) -> Result<Vec<Layout>> {
 fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(Error::system("cannot list", dir))?;
-    let mut files: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(|file| is_guest(file)).collect();
+    let mut files: Vec<PathBuf> = entries
+        .iter()
+        .map(fs::DirEntry::path)
+        .filter(|file| is_guest(file))
+        .collect();
     files.sort();
     Ok(files)
 }
 
 fn is_guest(file: &Path) -> bool {
-    let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let hidden = file
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
     let Ok(about) = fs::metadata(file) else { return false };
     if hidden || !about.is_file() {
         return false;

@@ -69,7 +69,10 @@ async fn push(registry: &Registry) -> Result<usize> {
 
 /// All images, each built when it is asked for: together they would fill hundreds of megabytes.
 fn images() -> Result<impl Iterator<Item = Result<Layout>>> {
-    Ok(installer::images()?.chain(linux::images()).chain(guests::images()?).chain(suite::images()))
+    Ok(installer::images()?
+        .chain(linux::images())
+        .chain(guests::images()?)
+        .chain(suite::images()))
 }
 
 /// The reference under which an image is pushed. The registry of the name is the one that is pushed to.

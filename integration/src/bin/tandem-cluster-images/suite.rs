@@ -24,14 +24,20 @@ pub fn images() -> impl Iterator<Item = Result<Layout>> {
 fn compat() -> Result<Layout> {
     let files = Rootfs::new().file("echo.wasm", 0o755, &guests::bytes("echo.wasm")?);
     let image = ImageBuilder::new(&name("compat", "1")).files(&files, Compression::Gzip)?;
-    Ok(image.annotation("module.wasm.image/variant", "compat").entrypoint(["/echo.wasm"]).build())
+    Ok(image
+        .annotation("module.wasm.image/variant", "compat")
+        .entrypoint(["/echo.wasm"])
+        .build())
 }
 
 /// As `docker buildx build --platform wasi/wasm` makes it, for a file system of one module.
 fn platform() -> Result<Layout> {
     let files = Rootfs::new().file("echo.wasm", 0o755, &guests::bytes("echo.wasm")?);
     let image = ImageBuilder::new(&name("platform", "1")).platform(Platform::wasi());
-    Ok(image.files(&files, Compression::Gzip)?.entrypoint(["/echo.wasm"]).build())
+    Ok(image
+        .files(&files, Compression::Gzip)?
+        .entrypoint(["/echo.wasm"])
+        .build())
 }
 
 /// As `spin registry push` makes it, for an application of one component.

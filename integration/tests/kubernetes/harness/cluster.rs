@@ -44,7 +44,9 @@ impl Cluster {
     /// Where there is none.
     pub fn bare() -> Result<Self> {
         let Some(script) = env::var_os("TANDEM_CLUSTER") else {
-            return wrong("TANDEM_CLUSTER names no cluster: set it to integration/cluster/local, or run `make test-k8s`");
+            return wrong(
+                "TANDEM_CLUSTER names no cluster: set it to integration/cluster/local, or run `make test-k8s`",
+            );
         };
         let script = Self::sources().join(script);
         let file = Self::dir().join("env");
@@ -78,7 +80,11 @@ impl Cluster {
     fn check(&self) -> Result<()> {
         kubectl::run(self.kubectl().args(["get", "runtimeclass", "tandem"]), None)?.success()?;
         let ready = ["get", "nodes", "--selector=tandem.dev/ready=true", "--output=name"];
-        if kubectl::run(self.kubectl().args(ready), None)?.success()?.trim().is_empty() {
+        if kubectl::run(self.kubectl().args(ready), None)?
+            .success()?
+            .trim()
+            .is_empty()
+        {
             return wrong("no node has the label tandem.dev/ready=true: Tandem is not installed in this cluster");
         }
         let runc = fs::read(super::manifest::dir().join("runc.yaml"));
@@ -136,6 +142,8 @@ impl Cluster {
     /// # Errors
     /// Where it does not come back.
     pub fn restart(&self, what: &str) -> Result<()> {
-        kubectl::run(Command::new(&self.script).args(["restart", what]), None)?.success().map(drop)
+        kubectl::run(Command::new(&self.script).args(["restart", what]), None)?
+            .success()
+            .map(drop)
     }
 }

@@ -43,8 +43,18 @@ impl Answer {
 
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { command, code, stdout, stderr } = self;
-        write!(f, "`{command}` ended with {code}: {} {}", stdout.trim_end(), stderr.trim_end())
+        let Self {
+            command,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "`{command}` ended with {code}: {} {}",
+            stdout.trim_end(),
+            stderr.trim_end()
+        )
     }
 }
 
@@ -58,11 +68,17 @@ pub fn run(command: &mut Command, input: Option<&[u8]>) -> Result<Answer> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().map_err(failed)?;
-    let writer = child.stdin.take().zip(input.map(<[u8]>::to_vec)).map(|(mut pipe, input)| {
-        // One that ends early does not want it.
-        thread::spawn(move || drop(pipe.write_all(&input)))
-    });
-    let output = child.wait_with_output().map_err(|cause| Error::system("cannot run", &line)(cause))?;
+    let writer = child
+        .stdin
+        .take()
+        .zip(input.map(<[u8]>::to_vec))
+        .map(|(mut pipe, input)| {
+            // One that ends early does not want it.
+            thread::spawn(move || drop(pipe.write_all(&input)))
+        });
+    let output = child
+        .wait_with_output()
+        .map_err(|cause| Error::system("cannot run", &line)(cause))?;
     if let Some(writer) = writer {
         let _ = writer.join();
     }
@@ -96,7 +112,10 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<O
             return Ok(found);
         }
         if began.elapsed() > limit {
-            return Err(Error::Deadline { what: what.to_owned(), after: limit });
+            return Err(Error::Deadline {
+                what: what.to_owned(),
+                after: limit,
+            });
         }
         // Every look is a process, and the machine is busy with pods.
         thread::sleep(Duration::from_millis(300));

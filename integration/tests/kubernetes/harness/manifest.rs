@@ -19,7 +19,9 @@ pub fn dir() -> PathBuf {
 pub fn read<'a>(name: &str, values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<String> {
     let file = dir().join(format!("{name}.yaml"));
     let text = fs::read_to_string(&file).map_err(Error::system("cannot read", &file))?;
-    let text = values.into_iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+    let text = values
+        .into_iter()
+        .fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
     match text.split_once("${").and_then(|(_, rest)| rest.split_once('}')) {
         Some((unknown, _)) => Err(Error::Setup(format!("{}: no value for ${{{unknown}}}", file.display()))),
         None => Ok(text),

@@ -15,8 +15,8 @@ mod subject;
 pub use cluster::Cluster;
 pub use kubectl::{Answer, LONG, SOON, run, until};
 pub use namespace::Namespace;
-pub(crate) use subject::{of_each, of_wasm};
 pub use subject::Subject;
+pub(crate) use subject::{of_each, of_wasm};
 pub use tandem_integration::{Error, Result};
 
 /// A failed test's reason.

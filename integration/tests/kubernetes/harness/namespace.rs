@@ -43,7 +43,12 @@ impl Namespace {
         let words = test.replace('_', "-");
         let words = words.get(..40).unwrap_or(&words).trim_end_matches('-');
         let name = format!("{words}-{}-{}", subject.word(), std::process::id());
-        let namespace = Self { cluster, subject, name, ended: false };
+        let namespace = Self {
+            cluster,
+            subject,
+            name,
+            ended: false,
+        };
         kubectl::run(cluster.kubectl().args(["create", "namespace", &namespace.name]), None)?.success()?;
         // Before that pods are refused.
         until("the namespace's service account", SOON, || {
@@ -149,8 +154,8 @@ impl Namespace {
     /// Where the API server does not know the kind.
     pub fn list(&self, kind: &str, label: &str) -> Result<Vec<Value>> {
         let text = self.ok(&["get", kind, "--selector", label, "--output=json"])?;
-        let list: Value = serde_json::from_str(&text)
-            .map_err(|cause| Error::Setup(format!("kubectl get {kind}: {cause}")))?;
+        let list: Value =
+            serde_json::from_str(&text).map_err(|cause| Error::Setup(format!("kubectl get {kind}: {cause}")))?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
@@ -217,9 +222,20 @@ impl Namespace {
     /// Where there is no such pod.
     pub fn status(&self, pod: &str, container: &str) -> Result<Value> {
         let object = self.get(&format!("pod/{pod}"))?;
-        let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
-        let all = lists.iter().filter_map(|list| object["status"][list].as_array()).flatten();
-        Ok(all.into_iter().find(|status| status["name"] == container).cloned().unwrap_or_default())
+        let lists = [
+            "containerStatuses",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ];
+        let all = lists
+            .iter()
+            .filter_map(|list| object["status"][list].as_array())
+            .flatten();
+        Ok(all
+            .into_iter()
+            .find(|status| status["name"] == container)
+            .cloned()
+            .unwrap_or_default())
     }
 
     /// Says whether `condition` holds for as long as `time`.
@@ -241,7 +257,11 @@ impl Namespace {
     fn explain(&self) {
         for args in [
             &["get", "pods", "--output=wide"][..],
-            &["get", "pods", "--output=jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].state}{\"\\n\"}{end}"],
+            &[
+                "get",
+                "pods",
+                "--output=jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].state}{\"\\n\"}{end}",
+            ],
             &["get", "events", "--sort-by=.lastTimestamp"],
         ] {
             if let Ok(answer) = self.kubectl(args) {

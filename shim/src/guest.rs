@@ -39,6 +39,8 @@ pub struct Job {
     pub component: bool,
     /// Digest of its source.
     pub digest: String,
+    /// Where a server listens if the environment does not say.
+    pub http_port: u16,
     /// Arguments, the guest's own name first.
     pub args: Vec<String>,
     /// Environment.
@@ -63,6 +65,7 @@ impl Job {
                 read_only: false,
             }],
             memory,
+            http_port: self.http_port,
         }
     }
 }

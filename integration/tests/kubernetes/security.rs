@@ -1,1 +1,90 @@
-//!
+//! Security contexts and Pod Security.
+
+use crate::harness::{LONG, Namespace, Result, Subject, of_each, of_wasm, until};
+
+/// Lets only pods of the standard "restricted" into the namespace.
+fn restrict(ns: &Namespace) -> Result<()> {
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    ns.ok(&["label", "namespace", ns.name(), label]).map(drop)
+}
+
+/// A line of `/proc/self/status` in a log, without its name.
+fn field<'log>(log: &'log str, name: &str) -> Vec<&'log str> {
+    let line = log.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().split_whitespace().collect()
+}
+
+of_each! {
+    fn a_restricted_pod_runs_and_is_confined_as_it_says(ns) {
+        restrict(ns)?;
+        ns.apply("restricted")?;
+        ns.ended("restricted")?;
+        let log = ns.logs(&["restricted"])?;
+        assert_eq!(field(&log, "Uid"), ["65532"; 4], "{log}");
+        assert_eq!(field(&log, "Gid"), ["65532"; 4], "{log}");
+        let groups = field(&log, "Groups");
+        assert!(groups.contains(&"2000") && groups.contains(&"3000") && !groups.contains(&"0"), "{groups:?}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(field(&log, set), ["0000000000000000"], "{set}");
+        }
+        assert_eq!(field(&log, "NoNewPrivs"), ["1"]);
+        assert_eq!(field(&log, "Seccomp"), ["2"]);
+        // The volume is the group's, the root is nobody's.
+        assert!(log.lines().any(|line| line == "allowed"), "{log}");
+        assert!(log.contains("write /file: "), "{log}");
+        assert_eq!(ns.status("restricted", "main")?["state"]["terminated"]["exitCode"], 1);
+        Ok(())
+    }
+
+    fn a_pod_that_asks_for_nothing_is_not_let_in(ns) {
+        restrict(ns)?;
+        let answer = ns.try_apply("careless", &[("SECURITY", "")])?;
+        assert!(answer.code != 0 && answer.stderr.contains("violates PodSecurity \"restricted:latest\""), "{answer}");
+        Ok(())
+    }
+
+    fn a_program_of_roots_does_not_start_where_root_is_not_wanted(ns) {
+        ns.apply_with("careless", &[("SECURITY", "securityContext: {runAsNonRoot: true}")])?;
+        let state = until("a reason", LONG, || {
+            let state = ns.status("careless", "main")?["state"]["waiting"].clone();
+            Ok((state["reason"] == "CreateContainerConfigError").then_some(state))
+        })?;
+        assert!(state["message"].as_str().is_some_and(|text| text.contains("runAsNonRoot")), "{state}");
+        Ok(())
+    }
+
+    fn the_default_profile_is_there_where_it_is_asked_for(ns) {
+        ns.apply("confined")?;
+        ns.ended("confined")?;
+        let seccomp = |container: &str| {
+            let log = ns.logs(&["confined", "--container", container])?;
+            Ok::<_, crate::harness::Error>(field(&log, "Seccomp").join(" "))
+        };
+        assert_eq!((seccomp("with")?.as_str(), seccomp("without")?.as_str()), ("2", "0"));
+        Ok(())
+    }
+}
+
+of_wasm! {
+    fn a_pod_without_the_hosts_users_has_ids_of_its_own(ns) {
+        assert_eq!(ns.subject, Subject::Wasm);
+        let node = ns.get(&format!("node/{}", ns.cluster.value("TANDEM_NODE")))?;
+        let handlers = node["status"]["runtimeHandlers"].as_array().cloned().unwrap_or_default();
+        let tandem = handlers.iter().find(|handler| handler["name"] == "tandem").cloned().unwrap_or_default();
+        assert_eq!(tandem["features"]["userNamespaces"], true, "{handlers:?}");
+        ns.apply("users")?;
+        ns.ready("users")?;
+        let wasm = ns.logged(&["users", "--container=wasm"], "mine")?;
+        let linux = ns.logged(&["users", "--container=linux"], "\n0\n")?;
+        for log in [&wasm, &linux] {
+            let map: Vec<&str> = log.lines().next().unwrap_or_default().split_whitespace().collect();
+            // From 0 inside to some other id outside, for 65536 ids.
+            assert!(map.len() == 3 && map[0] == "0" && map[1] != "0" && map[2] == "65536", "{log}");
+        }
+        // The whole pod has the same ids.
+        assert_eq!(wasm.lines().next(), linux.lines().next());
+        let entered = ns.exec("users", &["/echo.wasm", "cat", "/proc/self/uid_map"])?.success()?;
+        assert_eq!(entered.lines().next(), wasm.lines().next());
+        Ok(())
+    }
+}

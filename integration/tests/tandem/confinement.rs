@@ -121,4 +121,13 @@ on_both_generations! {
         assert_eq!(output.stdout, "0\nrefused\n", "{}", output.stderr);
         ctd.stop().await
     }
+
+    async fn a_guest_has_its_own_command_line_and_nothing_of_containerds_environment(generation: Generation) -> Result<()> {
+        let (ctd, image) = with_guest(generation, "echo.wasm").await?;
+        let look = ["/echo.wasm", "cat", "/proc/self/cmdline", "+", "print", "|", "+", "cat", "/proc/self/environ"];
+        let output = tandem(&ctd, &image).args(look).run_to_end().await?;
+        let expected = format!("{}\0|\n", look.join("\0"));
+        assert_eq!((output.code, output.stdout.replace('\0', " ")), (0, expected.replace('\0', " ")), "{}", output.stderr);
+        ctd.stop().await
+    }
 }

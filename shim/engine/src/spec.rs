@@ -18,6 +18,8 @@ pub struct GuestSpec {
     pub preopens: Vec<Preopen>,
     /// What all linear memories of the guest may hold together.
     pub memory: MemoryBudget,
+    /// Where a server listens, on all addresses, if the environment does not say.
+    pub http_port: u16,
 }
 
 impl Default for GuestSpec {
@@ -28,6 +30,7 @@ impl Default for GuestSpec {
             cwd: String::from("/"),
             preopens: Vec::new(),
             memory: MemoryBudget::unlimited(),
+            http_port: crate::http::DEFAULT_PORT,
         }
     }
 }

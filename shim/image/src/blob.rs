@@ -113,6 +113,7 @@ mod tests {
             size,
             media_type: "application/wasm".into(),
             image: "img".into(),
+            spin: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let length = content.len() as u64;

@@ -11,6 +11,9 @@ use crate::{Digest, ImageError};
 /// Deepest nesting of indexes followed. Two levels exist in the field.
 const MAX_DEPTH: usize = 4;
 
+/// The config of an application as `spin registry push` stores it.
+const SPIN_CONFIG: &str = "application/vnd.fermyon.spin.application.v1+config";
+
 /// Finds the module of a container's image. The rules are in the crate's documentation.
 pub async fn resolve(source: &impl Source, id: &str) -> Result<Resolution, ImageError> {
     let container = source.container(id).await?;
@@ -257,6 +260,7 @@ impl<S: Source> Search<'_, S> {
                 size: layer.size,
                 media_type: layer.media_type.clone(),
                 image,
+                spin: manifest.config.media_type == SPIN_CONFIG,
             }),
         })
     }

@@ -44,6 +44,8 @@ pub struct WasmLayer {
     pub media_type: String,
     /// Name of the image, for messages.
     pub image: String,
+    /// Whether the image says that it is an application for Spin.
+    pub spin: bool,
 }
 
 impl Resolution {
@@ -109,6 +111,7 @@ mod tests {
             size: 0,
             media_type: String::new(),
             image: String::new(),
+            spin: false,
         };
         movable(&resolver);
         movable(&resolver.warm_up());

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
+use tandem_engine::http::{DEFAULT_PORT, SPIN_PORT};
 use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 
 use super::container::{Container, OwnModule, Status};
@@ -193,6 +194,7 @@ impl Service {
                     name,
                     export,
                     digest: None,
+                    http_port: DEFAULT_PORT,
                 },
                 module: Module::File(file),
             }),
@@ -249,6 +251,7 @@ impl OwnModule {
                 name: format!("Wasm layer {} of image {}", layer.digest, layer.image),
                 export,
                 digest: Some(layer.digest.to_string()),
+                http_port: if layer.spin { SPIN_PORT } else { DEFAULT_PORT },
             },
             module: Module::Layer(layer.clone()),
         }

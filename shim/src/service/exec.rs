@@ -6,6 +6,7 @@ use containerd_shim_protos::api::ExecProcessRequest;
 use containerd_shim_protos::events::task::TaskExecAdded;
 use containerd_shim_protos::topics;
 use oci_spec::runtime::Process as ProcessSpec;
+use tandem_engine::http::DEFAULT_PORT;
 
 use super::Service;
 use super::container::{Container, Exit, Status};
@@ -144,6 +145,7 @@ impl Service {
                     name,
                     export,
                     digest: None,
+                    http_port: DEFAULT_PORT,
                 },
                 module: Module::File(file),
             }),

@@ -64,14 +64,19 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
     };
     let builder = match &create.workload {
         Workload::Linux => builder.with_executor(LinuxExecutor::default()),
-        Workload::Wasm { name, export, digest } => {
+        Workload::Wasm {
+            name,
+            export,
+            digest,
+            http_port,
+        } => {
             let memory = fds
                 .next()
                 .ok_or_else(|| Fault::internal("zygote: a guest came without its memory limit"))?;
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
                 Prepared::Guest(ready) => {
                     let handover = labels::are_asked_for(spec).then(|| Handover::prepare(&ready, memory.as_fd(), spec));
-                    let job = ready.job(name, export.as_deref());
+                    let job = ready.job(name, export.as_deref(), *http_port);
                     let memory = crate::memory::budget(memory);
                     let executor = WasmExecutor::new(*ready, job, memory, handover.transpose()?, zygote.private_fds());
                     builder.with_executor(executor)

@@ -52,7 +52,12 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
     };
     let program = match &exec.workload {
         Workload::Linux => Program::Linux(LinuxExecutor::default()),
-        Workload::Wasm { name, export, digest } => {
+        Workload::Wasm {
+            name,
+            export,
+            digest,
+            http_port,
+        } => {
             let memory = fds
                 .next()
                 .ok_or_else(|| Fault::internal("zygote: a guest came without its memory limit"))?;
@@ -60,7 +65,7 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
                 Prepared::Guest(ready) => {
                     let handover =
                         labels::are_asked_for(&spec).then(|| Handover::prepare(&ready, memory.as_fd(), &spec));
-                    let job = ready.job(name, export.as_deref());
+                    let job = ready.job(name, export.as_deref(), *http_port);
                     let memory = crate::memory::budget(memory);
                     // The zygote's own descriptors are closed before.
                     let executor = WasmExecutor::new(*ready, job, memory, handover.transpose()?, Vec::new());

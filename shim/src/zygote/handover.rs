@@ -203,6 +203,7 @@ mod tests {
             export: Some("f".into()),
             component: true,
             digest: "sha256:0".into(),
+            http_port: 8080,
             args: vec!["a".into()],
             env: vec![("K".into(), "v".into())],
             cwd: "/".into(),

@@ -28,6 +28,7 @@ mod names;
 mod null;
 mod rlimits;
 mod staging;
+mod title;
 mod wasm;
 pub mod wire;
 

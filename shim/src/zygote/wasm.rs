@@ -14,6 +14,7 @@ use tandem_aot::{Artifact, CompileError, Digest, Loaded, ModuleKind, Source};
 use tandem_engine::{Code, Guest, MemoryBudget};
 
 use super::handover::Handover;
+use super::title::Title;
 use super::{Zygote, as_execve, null};
 use crate::fault::{Fault, Kind, Result, chain};
 use crate::guest::Job;
@@ -38,12 +39,13 @@ pub struct Ready {
 
 impl Ready {
     /// What to run, but for what the container says.
-    pub fn job(&self, name: &str, export: Option<&str>) -> Job {
+    pub fn job(&self, name: &str, export: Option<&str>, http_port: u16) -> Job {
         Job {
             name: name.to_owned(),
             export: export.map(str::to_owned),
             component: self.kind == ModuleKind::Component,
             digest: self.digest.to_string(),
+            http_port,
             args: Vec::new(),
             env: Vec::new(),
             cwd: "/".into(),
@@ -163,6 +165,7 @@ pub struct WasmExecutor {
     handover: Option<Rc<Handover>>,
     private_fds: Vec<RawFd>,
     highest_fd: RawFd,
+    title: Title,
 }
 
 impl WasmExecutor {
@@ -183,6 +186,7 @@ impl WasmExecutor {
             handover: handover.map(Rc::new),
             private_fds,
             highest_fd: as_execve::highest_fd(),
+            title: Title::find(),
         }
     }
 
@@ -248,6 +252,8 @@ impl Executor for WasmExecutor {
         }
         as_execve::reduce_capabilities().map_err(|error| ExecutorError::Execution(error.into()))?;
         as_execve::close_inherited(self.highest_fd);
+        // SAFETY: this process is a fork of the one that looked for it, has one thread, and goes by the job from here on.
+        unsafe { self.title.show(&job.args) };
         let guest = self.guest.borrow_mut().take();
         let guest = guest.ok_or_else(|| ExecutorError::Other("the guest has run already".into()))?;
         std::process::exit(guest.run(job.spec(self.memory.clone())))

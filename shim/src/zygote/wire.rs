@@ -116,6 +116,8 @@ pub enum Workload {
         export: Option<String>,
         /// Digest that the content must have (`sha256:…`), for a layer of the image.
         digest: Option<String>,
+        /// Where a server listens if its environment does not say.
+        http_port: u16,
     },
 }
 

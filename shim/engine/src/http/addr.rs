@@ -1,14 +1,20 @@
 //! The address to listen on.
 
 use crate::error::HostError;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// The variables of the container's environment that set the address, the first that is there wins: Tandem's own, and
-/// that of runwasi's wasmtime shim, so that its images run unchanged.
-pub const ADDRESS_VARIABLES: [&str; 2] = ["TANDEM_HTTP_ADDR", "WASMTIME_HTTP_PROXY_SOCKET_ADDR"];
+/// those of runwasi's wasmtime shim and of the Spin shim, so that their pods run unchanged.
+pub const ADDRESS_VARIABLES: [&str; 3] = [
+    "TANDEM_HTTP_ADDR",
+    "WASMTIME_HTTP_PROXY_SOCKET_ADDR",
+    "SPIN_HTTP_LISTEN_ADDR",
+];
 
 /// Where a server listens if the environment does not say: runwasi's default.
-pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+pub const DEFAULT_PORT: u16 = 8080;
+/// The same for an application for Spin: its shim's default.
+pub const SPIN_PORT: u16 = 80;
 
 /// An address, and the variable to name when it turns out to be unusable.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +23,8 @@ pub(super) struct Address {
     pub(super) variable: &'static str,
 }
 
-/// Reads the address from the container's environment.
-pub(super) fn from_env(env: &[(String, String)]) -> Result<Address, HostError> {
+/// Reads the address from the container's environment, which need not name one.
+pub(super) fn from_env(env: &[(String, String)], default_port: u16) -> Result<Address, HostError> {
     for variable in ADDRESS_VARIABLES {
         // The last of several wins, as it does in a process's environment built from such a list.
         if let Some((_, value)) = env
@@ -34,15 +40,19 @@ pub(super) fn from_env(env: &[(String, String)]) -> Result<Address, HostError> {
         }
     }
     Ok(Address {
-        socket: DEFAULT_ADDRESS,
+        socket: on_all(default_port),
         variable: ADDRESS_VARIABLES[0],
     })
+}
+
+fn on_all(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
 /// `address:port`, or `:port` for all addresses.
 fn parse(value: &str) -> Option<SocketAddr> {
     match value.strip_prefix(':') {
-        Some(port) => Some(SocketAddr::new(DEFAULT_ADDRESS.ip(), port.parse().ok()?)),
+        Some(port) => port.parse().ok().map(on_all),
         None => value.parse().ok(),
     }
 }
@@ -57,13 +67,15 @@ mod tests {
                 .iter()
                 .map(|(k, v)| (k.to_string(), v.to_string()))
                 .collect::<Vec<_>>(),
+            DEFAULT_PORT,
         )
     }
 
     #[test]
     fn without_a_variable_it_is_port_8080_of_all_addresses() {
         assert_eq!(env(&[]).unwrap().socket, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!(env(&[("TANDEM_HTTP_ADDR", "")]).unwrap().socket, DEFAULT_ADDRESS);
+        assert_eq!(env(&[("TANDEM_HTTP_ADDR", "")]).unwrap().socket, on_all(8080));
+        assert_eq!(from_env(&[], SPIN_PORT).unwrap().socket, on_all(80));
     }
 
     #[test]

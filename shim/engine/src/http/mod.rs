@@ -9,6 +9,6 @@ mod body;
 mod request;
 mod server;
 
-pub use addr::{ADDRESS_VARIABLES, DEFAULT_ADDRESS};
+pub use addr::{ADDRESS_VARIABLES, DEFAULT_PORT, SPIN_PORT};
 pub use server::DRAIN_GRACE;
 pub(crate) use server::serve;

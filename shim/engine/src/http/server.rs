@@ -57,7 +57,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// The calling thread only accepts connections and keeps the time; guests run on worker threads. However busy those are,
 /// a signal is seen and its clock runs.
 pub(crate) fn serve(pre: ProxyPre<ComponentState>, spec: GuestSpec) -> Result<Outcome, HostError> {
-    let address = addr::from_env(&spec.env)?;
+    let address = addr::from_env(&spec.env, spec.http_port)?;
     let handler = Arc::new(Handler::new(pre, StoreFactory::new(spec)?));
     let front = Builder::new_current_thread()
         .enable_all()

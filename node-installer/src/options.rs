@@ -70,7 +70,7 @@ impl Options {
         self.install_dir.join("bin").join(SHIM)
     }
 
-    /// The shim's options.
+    /// What was found out about the node's default runtime.
     pub fn runtime_options(&self) -> PathBuf {
         self.install_dir.join("etc/runtime.toml")
     }

@@ -124,6 +124,15 @@ impl Bundle {
         libcontainer::utils::get_cgroup_path(&path, id)
     }
 
+    /// Whether the spec's cgroup path is one for systemd, `SLICE:PREFIX:NAME`. CRI names it so where the kubelet has
+    /// systemd make the pods' cgroups. Source: containerd `internal/cri/server/helpers.go`, `getCgroupsPath`.
+    pub fn has_systemd_cgroup(&self) -> bool {
+        let linux = self.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_ref()?.to_str());
+        let parts: Vec<&str> = path.unwrap_or_default().split(':').collect();
+        matches!(parts[..], [slice, _, _] if slice.ends_with(".slice"))
+    }
+
     /// Whether one of the spec's mounts covers `path`.
     pub fn is_in_mount(&self, path: &Path) -> bool {
         self.mounts().iter().any(|mount| path.starts_with(mount.destination()))
@@ -221,5 +230,20 @@ mod tests {
         std::fs::write(dir.path().join("config.json"), "{").unwrap();
         let fault = Bundle::load(dir.path()).unwrap_err();
         assert!(fault.message.contains("not a valid OCI runtime spec"), "{fault}");
+    }
+
+    #[test]
+    fn a_cgroup_is_systemds_by_its_name() {
+        let systemds = |path: &str| {
+            let linux = format!(r#""linux":{{"cgroupsPath":"{path}","#);
+            parse(&GOOD.replace(r#""linux":{"#, &linux))
+                .unwrap()
+                .has_systemd_cgroup()
+        };
+        assert!(systemds("kubepods-besteffort-pod1.slice:cri-containerd:abc"));
+        for path in ["/kubepods/pod1/abc", "default/abc", "/a.slice/b", "a:b:c", ""] {
+            assert!(!systemds(path), "{path}");
+        }
+        assert!(!parse(GOOD).unwrap().has_systemd_cgroup());
     }
 }

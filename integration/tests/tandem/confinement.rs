@@ -126,8 +126,10 @@ on_both_generations! {
         let (ctd, image) = with_guest(generation, "echo.wasm").await?;
         let look = ["/echo.wasm", "cat", "/proc/self/cmdline", "+", "print", "|", "+", "cat", "/proc/self/environ"];
         let output = tandem(&ctd, &image).args(look).run_to_end().await?;
-        let expected = format!("{}\0|\n", look.join("\0"));
-        assert_eq!((output.code, output.stdout.replace('\0', " ")), (0, expected.replace('\0', " ")), "{}", output.stderr);
+        let shown: String = output.stdout.split_terminator('\0').collect::<Vec<_>>().join(" ");
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        // The room that is left is zeros.
+        assert_eq!(shown.split_whitespace().collect::<Vec<_>>(), [&look[..], &["|"]].concat());
         ctd.stop().await
     }
 }

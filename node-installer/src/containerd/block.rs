@@ -18,16 +18,14 @@ pub struct Runtime {
     pub handler: String,
     /// Absolute path of the shim.
     pub shim: String,
-    /// File with the shim's options.
-    pub options: String,
 }
 
 impl Runtime {
     /// The handler's tables, with the names of `format`.
     ///
     /// The shim is named by its path: what containerd's own search path is differs by distribution (k3s and microk8s
-    /// put their own directories in front), while an absolute path works from 1.6 on. Its options come as a
-    /// `ConfigPath`, because containerd 1.6 passes nothing else to a shim that is not runc's.
+    /// put their own directories in front), while an absolute path works from 1.6 on. It has no options: containerd 2.x
+    /// takes a handler's for runc's where a pod has a user namespace, and fails its containers.
     pub fn tables(&self, format: Format) -> String {
         let [plugins, plugin, containerd, runtimes] = format.runtimes();
         let plugin = if format == Format::V1 {
@@ -39,9 +37,8 @@ impl Runtime {
         let annotations = "[\"tandem.dev/*\"]";
         format!(
             "[{table}]\n  runtime_type = {}\n  pod_annotations = {annotations}\n  \
-             container_annotations = {annotations}\n[{table}.options]\n  ConfigPath = {}\n",
+             container_annotations = {annotations}\n",
             quote(&self.shim),
-            quote(&self.options),
         )
     }
 }
@@ -173,7 +170,6 @@ mod tests {
         Runtime {
             handler: "tandem".into(),
             shim: "/opt/tandem/bin/containerd-shim-tandem-v1".into(),
-            options: "/opt/tandem/etc/runtime.toml".into(),
         }
     }
 

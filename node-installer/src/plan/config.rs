@@ -139,7 +139,6 @@ impl Planner<'_> {
         Runtime {
             handler: self.options.handler.clone(),
             shim: self.options.shim_link().to_string_lossy().into_owned(),
-            options: self.options.runtime_options().to_string_lossy().into_owned(),
         }
     }
 

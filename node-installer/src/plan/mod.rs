@@ -89,11 +89,10 @@ pub async fn install(host: &Host, options: &Options, detected: &Detected, store:
     })
 }
 
-/// The shim's options. One file for every containerd: 1.6 passes a shim nothing but the path of such a file.
+/// What later verifications go by.
 fn runtime_options(systemd_cgroup: bool) -> String {
     format!(
-        "# Options of the Tandem runtime, written by tandem-node-installer.\n\
-         # As the node's own default runtime has it in containerd's configuration.\n\
+        "# Who makes the cgroups of this node's containers, by its default runtime: for tandem-node-installer's verification.\n\
          SystemdCgroup = {systemd_cgroup}\n"
     )
 }

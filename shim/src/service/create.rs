@@ -70,7 +70,8 @@ impl Service {
             ends_with_process: false,
         };
         let (streams, held) = stdio::open(&names, whose).await?;
-        self.reserve(&id, bundle, names, held, options.systemd_cgroup)?;
+        let systemd_cgroup = options.systemd_cgroup || bundle.has_systemd_cgroup();
+        self.reserve(&id, bundle, names, held, systemd_cgroup)?;
 
         let created = async {
             if !request.rootfs.is_empty() {
@@ -82,7 +83,7 @@ impl Service {
                 id: id.clone(),
                 bundle: request.bundle.clone().into(),
                 state_root: self.paths.containers(&self.namespace),
-                systemd_cgroup: options.systemd_cgroup,
+                systemd_cgroup,
                 terminal: streams.is_none(),
                 workload: plan.workload,
             };

@@ -97,7 +97,7 @@ pub enum CompileError {
     },
     /// The source is larger than [`Limits`](crate::Limits) allow.
     #[error(
-        "{name} has {size} bytes, more than the {limit} bytes allowed for a {form}; make it smaller, or raise the limit on this node"
+        "{name} has {size} bytes, more than the {limit} bytes allowed for a {form}; make it smaller"
     )]
     TooLarge {
         /// The source's name.
@@ -131,7 +131,7 @@ pub enum CompileError {
     },
     /// The compiler did not finish in time.
     #[error(
-        "compiling {name} took longer than {limit:?} and was stopped; compile it ahead of time by pulling the image early, or raise the limit on this node"
+        "compiling {name} took longer than {limit:?} and was stopped; the processors of this node are busy, and the next start tries again"
     )]
     Timeout {
         /// The source's name.
@@ -141,7 +141,7 @@ pub enum CompileError {
     },
     /// The compiler used up its CPU time.
     #[error(
-        "compiling {name} used more than {limit:?} of CPU time and was stopped; make the module smaller, or raise the limit on this node"
+        "compiling {name} used more than {limit:?} of CPU time and was stopped; make the module smaller"
     )]
     CpuTime {
         /// The source's name.
@@ -151,7 +151,7 @@ pub enum CompileError {
     },
     /// The compiler used up its memory.
     #[error(
-        "compiling {name} needed more than {limit} bytes of memory and was stopped; make the module smaller, or raise the limit on this node"
+        "compiling {name} needed more than {limit} bytes of memory and was stopped; make the module smaller"
     )]
     Memory {
         /// The source's name.
@@ -161,7 +161,7 @@ pub enum CompileError {
     },
     /// The compiled code is larger than [`Limits`](crate::Limits) allow.
     #[error(
-        "the compiled code of {name} is larger than {limit} bytes; make the module smaller, or raise the limit on this node"
+        "the compiled code of {name} is larger than {limit} bytes; make the module smaller"
     )]
     ArtifactTooLarge {
         /// The source's name.

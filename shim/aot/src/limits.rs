@@ -24,8 +24,8 @@ pub struct Limits {
     pub memory_max: u64,
     /// CPU time of the compiler, over all of its threads; rounded up to whole seconds.
     pub cpu: Duration,
-    /// Wall-clock time from the start of the compiler to its end, and likewise of a wait for another process that
-    /// compiles the same module.
+    /// Wall-clock time from the start of the compiler to its end: more than its CPU time, since a node may have little of
+    /// that to spare. Likewise of a wait for another process that compiles the same module.
     pub wall: Duration,
     /// Threads of the compiler; never more than there are CPUs to run on.
     pub threads: usize,
@@ -41,7 +41,7 @@ impl Default for Limits {
             memory_per_byte: 64,
             memory_max: 4096 * MIB,
             cpu: Duration::from_secs(120),
-            wall: Duration::from_secs(60),
+            wall: Duration::from_secs(300),
             threads: 8,
         }
     }

@@ -359,7 +359,7 @@ mod tests {
         for content in [&b"\0asm\x01\0\0\0\0"[..], b"(module  )"] {
             let message = source(content).inspect(&limits).unwrap_err().to_string();
             assert!(
-                message.contains(&content.len().to_string()) && message.contains("raise the limit"),
+                message.contains(&content.len().to_string()) && message.contains("make it smaller"),
                 "{message}"
             );
         }

@@ -96,9 +96,7 @@ pub enum CompileError {
         what: &'static str,
     },
     /// The source is larger than [`Limits`](crate::Limits) allow.
-    #[error(
-        "{name} has {size} bytes, more than the {limit} bytes allowed for a {form}; make it smaller"
-    )]
+    #[error("{name} has {size} bytes, more than the {limit} bytes allowed for a {form}; make it smaller")]
     TooLarge {
         /// The source's name.
         name: String,
@@ -140,9 +138,7 @@ pub enum CompileError {
         limit: Duration,
     },
     /// The compiler used up its CPU time.
-    #[error(
-        "compiling {name} used more than {limit:?} of CPU time and was stopped; make the module smaller"
-    )]
+    #[error("compiling {name} used more than {limit:?} of CPU time and was stopped; make the module smaller")]
     CpuTime {
         /// The source's name.
         name: String,
@@ -150,9 +146,7 @@ pub enum CompileError {
         limit: Duration,
     },
     /// The compiler used up its memory.
-    #[error(
-        "compiling {name} needed more than {limit} bytes of memory and was stopped; make the module smaller"
-    )]
+    #[error("compiling {name} needed more than {limit} bytes of memory and was stopped; make the module smaller")]
     Memory {
         /// The source's name.
         name: String,
@@ -160,9 +154,7 @@ pub enum CompileError {
         limit: u64,
     },
     /// The compiled code is larger than [`Limits`](crate::Limits) allow.
-    #[error(
-        "the compiled code of {name} is larger than {limit} bytes; make the module smaller"
-    )]
+    #[error("the compiled code of {name} is larger than {limit} bytes; make the module smaller")]
     ArtifactTooLarge {
         /// The source's name.
         name: String,

@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn every_bad_end_names_the_module_and_the_cause() {
         for (ending, text, expected) in [
-            (Ending::TimedOut, "", "longer than 60s"),
+            (Ending::TimedOut, "", "longer than 300s"),
             (Ending::Signaled(Signal::SIGXCPU), "", "more than 120s of CPU time"),
             (
                 Ending::Signaled(Signal::SIGABRT),

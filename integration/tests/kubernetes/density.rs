@@ -15,7 +15,7 @@ fn memory(ns: &Namespace) -> Result<f32> {
     Ok(sum.trim().parse::<f32>().unwrap_or_default() / 1024.0)
 }
 
-fn two_hundred_and_fifty_pods_are_ready(ns: &Namespace) -> Result<()> {
+fn many_pods(ns: &Namespace) -> Result<()> {
     ns.apply("dense")?;
     // The image is there, and its code is compiled.
     ns.ok(&["rollout", "status", "deployment/dense", "--timeout=60s"])?;
@@ -43,13 +43,17 @@ fn two_hundred_and_fifty_pods_are_ready(ns: &Namespace) -> Result<()> {
     })
 }
 
-#[test]
-fn two_hundred_and_fifty_pods_of_tandem_are_ready_on_one_node() -> Result<()> {
-    Namespace::with("dense", Subject::Wasm, two_hundred_and_fifty_pods_are_ready)
-}
+mod two_hundred_and_fifty_pods_are_ready_on_one_node {
+    use super::*;
 
-/// The peer, to compare the times with.
-#[test]
-fn two_hundred_and_fifty_pods_of_runc_are_ready_on_one_node() -> Result<()> {
-    Namespace::with("dense", Subject::Runc, two_hundred_and_fifty_pods_are_ready)
+    #[test]
+    fn wasm() -> Result<()> {
+        Namespace::with("dense", Subject::Wasm, many_pods)
+    }
+
+    /// The peer, to compare the times with.
+    #[test]
+    fn runc() -> Result<()> {
+        Namespace::with("dense", Subject::Runc, many_pods)
+    }
 }

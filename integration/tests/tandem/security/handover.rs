@@ -95,7 +95,7 @@ fn handed_over(code: &std::fs::File, job: &serde_json::Value) -> std::process::O
 
 fn job(digest: &str, component: bool, args: &[&str]) -> serde_json::Value {
     json!({
-        "name": "/guest.wasm", "export": null, "component": component, "digest": digest,
+        "name": "/guest.wasm", "export": null, "component": component, "digest": digest, "http_port": 8080,
         "args": args, "env": [["K", "v"]], "cwd": "/tmp", "max_memory_bytes": null,
     })
 }

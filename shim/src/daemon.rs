@@ -34,6 +34,8 @@ const BUSY_CHECK: Duration = Duration::from_secs(60);
 /// Time for the reply to Shutdown to leave the process. containerd takes a closed connection for an answer as well, so
 /// this only keeps its log clean; and it waits for the shim's end, so it must be short.
 const LAST_REPLY: Duration = Duration::from_millis(1);
+/// How long the zygote of the same bundle's last shim may take to end, before this one goes on beside it.
+const ZYGOTE_END: Duration = Duration::from_secs(3);
 
 /// A shim to be.
 pub struct Daemon {
@@ -64,7 +66,7 @@ pub fn run(daemon: Daemon, listener: UnixListener) -> Result<()> {
         Ok(ForkResult::Child) => {
             drop((listener, service_end));
             let _ = nix::sys::prctl::set_name(c"tandem-zygote");
-            let lives = lock::live(&daemon.socket)?;
+            let lives = lock::live(&daemon.socket, ZYGOTE_END)?;
             Zygote::new(zygote_end, &daemon.paths)?.serve();
             drop(lives);
             Ok(())

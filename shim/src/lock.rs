@@ -36,24 +36,32 @@ pub fn sockets(dir: &Path) -> Result<Lock> {
     }
 }
 
-/// Says that the zygote behind `socket` lives: this process.
-pub fn live(socket: &Path) -> Result<Lock> {
+/// Says that the zygote behind `socket` lives: this process. The one before it may still be ending, or be looked for by a
+/// `delete`, so it is waited for, at most for `patience`. If it hangs in the kernel this one lives without a lock: whoever
+/// waits for its end waits for the other one too.
+pub fn live(socket: &Path, patience: Duration) -> Result<Lock> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     let file = open(dir)?;
-    fcntl(&file, FcntlArg::F_SETLK(&byte(place(socket)))).map_err(|errno| fault(dir, &errno))?;
-    Ok(Lock(file))
+    match take(&file, place(socket), patience) {
+        Ok(()) | Err(Errno::EAGAIN | Errno::EACCES) => Ok(Lock(file)),
+        Err(errno) => Err(fault(dir, &errno)),
+    }
 }
 
 /// Waits until no zygote behind `socket` lives any more, at most for `patience`.
 pub fn wait_for_end(socket: &Path, patience: Duration) -> Result<()> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     let file = open(dir)?;
+    take(&file, place(socket), patience).map_err(|errno| fault(dir, &errno))
+}
+
+fn take(file: &File, place: i64, patience: Duration) -> nix::Result<()> {
     let since = Instant::now();
     loop {
-        match fcntl(&file, FcntlArg::F_SETLK(&byte(place(socket)))) {
+        match fcntl(file, FcntlArg::F_SETLK(&byte(place))) {
             Ok(_) => return Ok(()),
             Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) if since.elapsed() < patience => std::thread::sleep(POLL),
-            Err(errno) => return Err(fault(dir, &errno)),
+            Err(errno) => return Err(errno),
         }
     }
 }
@@ -113,7 +121,15 @@ mod tests {
         fcntl(&holder, FcntlArg::F_OFD_SETLK(&byte(place(&socket)))).unwrap();
         assert!(wait_for_end(&socket, Duration::from_millis(20)).is_err());
         sockets(dir.path()).unwrap();
-        drop(holder);
+        // Its successor neither fails nor waits for ever.
+        live(&socket, Duration::from_millis(20)).unwrap();
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(holder);
+        });
+        let lives = live(&socket, Duration::from_secs(5)).unwrap();
+        release.join().unwrap();
+        drop(lives);
         wait_for_end(&socket, Duration::from_secs(5)).unwrap();
     }
 }

@@ -113,6 +113,7 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
         paths: daemon.paths.clone(),
         namespace: daemon.namespace.clone(),
         containerd: daemon.containerd.clone(),
+        socket: daemon.socket.clone(),
     };
     let service = Arc::new(Service::new(settings, zygote, events, Arc::clone(&exit))?);
     let tasks: Arc<dyn Task + Send + Sync> = service.clone();
@@ -139,7 +140,7 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
         // The node's admin or its shutdown; the containers end with the zygote.
         _ = terminate.recv() => {}
     }
-    remove_socket(&daemon.socket);
+    service.leave();
     service.drain_events(LAST_EVENTS).await;
     tokio::time::sleep(LAST_REPLY).await;
     Ok(())
@@ -155,9 +156,4 @@ async fn abandoned(service: &Service, bundle: &Path) {
             return;
         }
     }
-}
-
-fn remove_socket(socket: &Path) {
-    let _lock = socket.parent().map(lock::sockets);
-    let _ = std::fs::remove_file(socket);
 }

@@ -36,6 +36,12 @@ pub fn sockets(dir: &Path) -> Result<Lock> {
     }
 }
 
+/// Takes a shim's socket away, so that no `start` finds it any more.
+pub fn remove_socket(socket: &Path) {
+    let _lock = socket.parent().map(sockets);
+    let _ = std::fs::remove_file(socket);
+}
+
 /// Says that the zygote behind `socket` lives: this process. The one before it may still be ending, or be looked for by a
 /// `delete`, so it is waited for, at most for `patience`. If it hangs in the kernel this one lives without a lock: whoever
 /// waits for its end waits for the other one too.

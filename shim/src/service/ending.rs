@@ -1,7 +1,10 @@
 //! When the shim ends. containerd says Shutdown after each container of a pod, and also when a Delete found nothing
 //! because another one was at it: so a Shutdown counts once the calls that change something have come to their end.
 
+use std::sync::PoisonError;
+
 use super::Service;
+use crate::lock;
 
 /// A call that creates or removes something, for as long as it lasts.
 pub struct Call(Service);
@@ -19,7 +22,22 @@ impl Service {
         if state.calls > 0 {
             state.shutdown = true;
         } else if state.containers.is_empty() {
-            self.exit.notify_one();
+            self.end();
+        }
+    }
+
+    /// Ends the shim. Its socket goes before the reply to Shutdown: whoever has that may start another shim of the same
+    /// name at once, which must not find this one.
+    pub(super) fn end(&self) {
+        self.leave();
+        self.exit.notify_one();
+    }
+
+    /// Takes the shim's socket away; once, because a later one of that name is another shim's.
+    pub fn leave(&self) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = socket {
+            lock::remove_socket(&socket);
         }
     }
 }

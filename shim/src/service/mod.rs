@@ -14,7 +14,8 @@ mod zygote_link;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use containerd_shim_protos::api;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub namespace: String,
     /// containerd's gRPC socket, for images.
     pub containerd: String,
+    /// The shim's own socket.
+    pub socket: PathBuf,
 }
 
 /// The service; one a shim, for all the containers of its group. A copy is the same service.
@@ -53,6 +56,8 @@ pub struct Service {
     images: Arc<Resolver>,
     paths: Arc<Paths>,
     namespace: Arc<str>,
+    /// The socket, until it was taken away.
+    socket: Arc<Mutex<Option<PathBuf>>>,
     exit: Arc<Notify>,
 }
 
@@ -70,6 +75,7 @@ impl Service {
             images,
             paths: Arc::new(settings.paths),
             namespace: settings.namespace.into(),
+            socket: Arc::new(Mutex::new(Some(settings.socket))),
             exit,
         })
     }
@@ -280,7 +286,7 @@ impl Task for Service {
 
     async fn shutdown(&self, _: &TtrpcContext, request: api::ShutdownRequest) -> ttrpc::Result<api::Empty> {
         if request.now {
-            self.exit.notify_one();
+            self.end();
         } else {
             self.end_if_empty();
         }

@@ -105,8 +105,11 @@ of_each! {
         };
         let previous = until("the log of the run before", LONG, previous)?;
         assert!(previous.contains("first") && previous.contains("second") && previous.contains("third"), "{previous}");
-        let status = ns.status("talker", "main")?;
-        assert_eq!(status["lastState"]["terminated"]["exitCode"], 4, "{status}");
+        // The log of a run is there when it has ended; it is the one before when the next has begun.
+        until("the end of the run before", LONG, || {
+            let status = ns.status("talker", "main")?;
+            Ok((status["lastState"]["terminated"]["exitCode"] == 4).then_some(()))
+        })?;
         let stamped = ns.logs(&["talker", "--timestamps", "--tail=1"])?;
         assert!(stamped.starts_with("20") && stamped.contains('T'), "{stamped}");
         Ok(())

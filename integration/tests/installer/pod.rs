@@ -11,7 +11,7 @@ use tandem_integration::{
 use super::node::Node;
 
 const RENDERED: &str = "var/lib/rancher/k3s/agent/etc/containerd";
-const PROGRAM: &str = "var/lib/rancher/k3s/data/current/bin/containerd";
+const PROGRAM: &str = "bin/containerd";
 
 /// Makes the instance's directory look like the root of a k3d node.
 fn prepare(node: &Node) {

@@ -111,9 +111,12 @@ const VANILLA: Kind = Kind::Supported {
     restart: Restart::Unit(&["containerd.service"]),
 };
 
-const fn k3s(restart: Restart) -> Kind {
+/// Where k3s unpacks what it brings along.
+const UNPACKED: &str = "/var/lib/rancher/k3s/data/current/bin/containerd";
+
+const fn k3s(programs: &'static [&'static str], restart: Restart) -> Kind {
     Kind::Supported {
-        programs: &["/var/lib/rancher/k3s/data/current/bin/containerd"],
+        programs,
         socket: K3S_SOCKET,
         place: Place::Rendered { dir: K3S },
         restart,
@@ -219,20 +222,24 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "k3d",
         evidence: &[Path(K3S), NoSystemd],
-        kind: k3s(Restart::Operator(
-            "k3s is the first process of this node, so that only the node itself can be restarted: `docker restart` \
-             the node's container (k3d node list), or `k3d node stop` and `k3d node start`",
-        )),
+        // The image of k3s was unpacked when it was built.
+        kind: k3s(
+            &[UNPACKED, "/bin/containerd"],
+            Restart::Operator(
+                "k3s is the first process of this node, so that only the node itself can be restarted: `docker restart` \
+                 the node's container (k3d node list), or `k3d node stop` and `k3d node start`",
+            ),
+        ),
     },
     Preset {
         name: "k3s-agent",
         evidence: &[Path(K3S), Systemd, Path("/etc/systemd/system/k3s-agent.service")],
-        kind: k3s(Restart::Unit(&["k3s-agent.service"])),
+        kind: k3s(&[UNPACKED], Restart::Unit(&["k3s-agent.service"])),
     },
     Preset {
         name: "k3s-server",
         evidence: &[Path(K3S), Systemd],
-        kind: k3s(Restart::Unit(&["k3s.service"])),
+        kind: k3s(&[UNPACKED], Restart::Unit(&["k3s.service"])),
     },
     Preset {
         name: "kind",

@@ -56,6 +56,9 @@ cgroups_kill() {
   cgroups_are_empty
 }
 
+# Kills what is inside and removes the groups; what joins meanwhile is for the next call.
+cgroups_clear() { cgroups_kill && cgroups_remove; }
+
 cgroups_remove() {
   local _type point
   while read -r _type point; do

@@ -3,13 +3,18 @@
 
 dir=$(realpath -m "${TANDEM_CLUSTER_DIR:-${TMPDIR:-/tmp}/tandem-cluster}")
 id=$(printf %s "$dir" | sha256sum | cut -c1-6)
-# The node's name, its cgroup in every hierarchy, and this machine's end of its link (15 characters at most).
+# The node with the control plane: its name, its cgroup in every hierarchy, and this machine's end of its link (15
+# characters at most).
 node=tandem-$id
 group=tandem-cluster-$id
 link=tandem-$id
-# The node's root directory and, in it, where its configuration is.
-root=$dir/root
+second=$node-second
+# Where its process id and its output are, its root directory and, in it, where its configuration is.
+home=$dir
+root=$home/root
 etc=/etc/kubernetes
+role=control
+pod_range=10.244.0.0/17
 kubeconfig=$dir/kubeconfig
 # A directory with this file is a cluster's and may be removed.
 MARK=.tandem-cluster
@@ -23,10 +28,21 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # Inside the node, so that they clash with nobody's.
 POD_CIDR=10.244.0.0/16
+SECOND_POD_RANGE=10.244.128.0/17
+# The nodes' addresses for each other, of a range for documentation (RFC 5737).
+FIRST_IP=192.0.2.1
+SECOND_IP=192.0.2.2
 SERVICE_CIDR=10.96.0.0/16
 API_IP=10.96.0.1
 DNS_IP=10.96.0.10
 REGISTRY_PORT=5000
+
+# as_second COMMAND...: a function of these for the second node, which only runs pods.
+as_second() (
+  node=$second group=$group-second home=$dir/second role=worker
+  root=$home/root pod_range=$SECOND_POD_RANGE own_ip=$SECOND_IP
+  "$@"
+)
 
 say() { printf 'cluster: %s\n' "$*" >&2; }
 die() {
@@ -40,10 +56,10 @@ require_root() {
 
 require_programs() {
   local program
-  for program in "$kubernetes"/{kubelet,kubectl,etcd,coredns,metrics-server} "$containerd"/{containerd,containerd-shim-runc-v2}; do
+  for program in "$kubernetes"/{kubelet,kubectl,etcd,coredns,policies,metrics-server} "$containerd"/{containerd,containerd-shim-runc-v2}; do
     [ -x "$program" ] || die "$program is missing: integration/setup containerd containerd-2 kubernetes"
   done
-  for program in docker-registry ip nft nsenter openssl runc unshare; do
+  for program in docker-registry ip ipset iptables nft nsenter openssl runc unshare; do
     command -v "$program" >/dev/null || die "$program is missing: integration/setup containerd kubernetes"
   done
 }

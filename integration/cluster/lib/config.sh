@@ -14,10 +14,10 @@ make_root() {
   done
   ln -sfn ../usr/lib/os-release "$root/etc/os-release"
   echo "$node" >"$root/etc/hostname"
-  printf '127.0.0.1 localhost\n%s %s\n' "$node_ip" "$node" >"$root/etc/hosts"
+  printf '127.0.0.1 localhost\n%s %s\n' "$own_ip" "$node" >"$root/etc/hosts"
   # Nothing outside is resolved. Not empty, because pods that want the node's resolver get this file.
   printf 'nameserver %s\n' "$node_ip" >"$root/etc/resolv.conf"
-  [ -e "$root/etc/machine-id" ] || printf '%s' "$dir" | md5sum | cut -c1-32 >"$root/etc/machine-id"
+  [ -e "$root/etc/machine-id" ] || printf '%s' "$home" | md5sum | cut -c1-32 >"$root/etc/machine-id"
   install -m 755 "$here/node/init" "$here/node/service" "$root/node/"
   # The node keeps what it was made of, whatever is built anew meanwhile.
   local programs
@@ -31,12 +31,16 @@ write_config() {
   write_containerd
   write_network
   write_kubelet
-  write_control_plane
-  write_addons
+  if [ "$role" = control ]; then
+    write_registry
+    write_control_plane
+    write_addons
+  fi
   cat >"$root/node/settings" <<SETTINGS
+ROLE=$role
 NODE=$node
-NODE_IP=$node_ip
-HOST_IP=$host_ip
+NODE_IP=$own_ip
+DNS_NODE=$node_ip
 POD_CIDR=$POD_CIDR
 SERVICE_CIDR=$SERVICE_CIDR
 REGISTRY_PORT=$REGISTRY_PORT
@@ -81,6 +85,9 @@ server = "http://$registry"
 [host."http://$registry"]
 capabilities = ["pull", "resolve"]
 HOSTS
+}
+
+write_registry() {
   cat >"$root$etc/registry.yaml" <<REGISTRY
 version: 0.1
 log: {level: error, accesslog: {disabled: true}}
@@ -101,7 +108,7 @@ write_network() {
       "type": "ptp",
       "ipam": {
         "type": "host-local",
-        "ranges": [[{"subnet": "$POD_CIDR"}]],
+        "ranges": [[{"subnet": "$pod_range"}]],
         "routes": [{"dst": "0.0.0.0/0"}]
       }
     },
@@ -122,6 +129,8 @@ PROXY
 }
 
 write_kubelet() {
+  # For settings beside these.
+  mkdir -p "$root$etc/kubelet.conf.d"
   cat >"$root$etc/kubelet.yaml" <<KUBELET
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -143,6 +152,8 @@ failSwapOn: false
 maxPods: 300
 podPidsLimit: 1024
 serializeImagePulls: false
+# The first container of an image of megabytes waits for its compilation, on a machine that is busy with tests.
+runtimeRequestTimeout: 10m
 # A machine for tests is no server with room to spare.
 evictionHard: {memory.available: 200Mi, nodefs.available: 2%, nodefs.inodesFree: 2%, imagefs.available: 2%, imagefs.inodesFree: 2%}
 imageGCHighThresholdPercent: 100
@@ -151,6 +162,12 @@ imageMinimumGCAge: 1h
 oomScoreAdj: 0
 maxOpenFiles: 20000
 KUBELET
+  if [ "$role" = worker ]; then
+    cat >>"$root$etc/kubelet.yaml" <<'KUBELET'
+# For pods that say so.
+registerWithTaints: [{key: tandem.dev/second, effect: NoSchedule}]
+KUBELET
+  fi
 }
 
 write_control_plane() {
@@ -158,7 +175,8 @@ write_control_plane() {
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
-rules: [{level: Metadata}]
+# What Tandem asks for; the rest would fill many files.
+rules: [{level: Metadata, userGroups: ["system:serviceaccounts:tandem-system"]}, {level: None}]
 AUDIT
 }
 
@@ -179,7 +197,7 @@ COREFILE
   local object
   mkdir -p "$root$etc/objects"
   for object in "$here"/objects/*.yaml; do
-    sed -e "s|\${NODE_IP}|$node_ip|; s|\${DNS_IP}|$DNS_IP|; s|\${CA}|$(base64 -w0 "$pki/ca.crt")|" "$object" \
+    sed -e "s|\${NODE_IP}|$node_ip|; s|\${DNS_IP}|$DNS_IP|; s|\${CA}|$(base64 -w0 "$authority/ca.crt")|" "$object" \
       >"$root$etc/objects/${object##*/}"
   done
 }
@@ -195,9 +213,11 @@ VALUES
   cat >"$dir/env" <<ENV
 KUBECONFIG=$kubeconfig
 TANDEM_NODE=$node
+TANDEM_SECOND_NODE=$second
 TANDEM_REGISTRY=$node_ip:$REGISTRY_PORT
 TANDEM_REGISTRY_IN_CLUSTER=$node_ip:$REGISTRY_PORT
 TANDEM_HELM_VALUES=$dir/values.yaml
+TANDEM_KUBELET_SETTINGS=$etc/kubelet.conf.d
 TANDEM_AUDIT_LOG=/var/log/kubernetes-audit.log
 ENV
 }

@@ -59,7 +59,11 @@ beats() {
   kubectl_here --namespace kube-node-lease get lease "$node" --output 'jsonpath={.spec.renewTime}'
 }
 
-is_after() { [ "$(beats)" != "$1" ]; }
+is_after() {
+  local now
+  # An API server that is not there yet says nothing.
+  now=$(beats) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
 
 # Waits for the node, after a restart for a sign of life that is newer than the one before it.
 wait_for_node() {
@@ -68,6 +72,20 @@ wait_for_node() {
   fi
   until_true 180 "the node $node" kubectl_here wait --for=condition=Ready "node/$node" --timeout=5s
 }
+
+# after_beat COMMAND...: does something to the node, and waits until it is there again.
+after_beat() {
+  local last
+  last=$(beats)
+  "$@" >/dev/null
+  wait_for_node "$last"
+}
+
+# as_second COMMAND...: a function of these for the second node.
+as_second() (
+  node=$second
+  "$@"
+)
 
 # A power cut: nothing on the node gets to end in order.
 power_cut() {
@@ -80,6 +98,7 @@ write_env() {
   cat >"$dir/env" <<ENV
 KUBECONFIG=$kubeconfig
 TANDEM_NODE=$node
+TANDEM_SECOND_NODE=$second
 TANDEM_REGISTRY=$1
 TANDEM_REGISTRY_IN_CLUSTER=$2
 TANDEM_HELM_VALUES=$dir/values.yaml
@@ -91,10 +110,12 @@ run_verb() {
   case ${1-} in
     up | down) [ $# = 1 ] || usage && "$1" ;;
     restart) [ $# = 2 ] || usage && restart "$2" ;;
-    node)
+    node | second)
       [ $# -gt 1 ] || usage
+      local to=$node
+      [ "$1" = node ] || to=$second
       shift
-      docker exec --interactive "$node" "$@"
+      docker exec --interactive "$to" "$@"
       ;;
     *) usage ;;
   esac

@@ -30,6 +30,7 @@ static const char usage[] =
     "  ls DIR           list the names in DIR, in the order the host gives\n"
     "  sleep SECONDS    sleep; fractions are allowed\n"
     "  every SECONDS TEXT  write TEXT and a newline to stdout again and again, for ever\n"
+    "  hold MIB         use that many MiB of memory and keep them, then write MIB and a newline to stdout\n"
     "  exit N           exit with code N\n"
     "  spin             use the CPU for ever without calling the host\n"
     "  trap             execute `unreachable`\n";
@@ -144,6 +145,16 @@ static int sleep_for(const char *seconds) {
     return nanosleep(&time, NULL) == 0 ? 0 : failed("sleep", seconds);
 }
 
+// Takes memory, uses every page of it and keeps it until the program ends.
+static int hold(const char *mebibytes) {
+    size_t size = (size_t)strtoul(mebibytes, NULL, 10) << 20;
+    volatile char *memory = malloc(size);
+    if (!memory) return failed("hold", mebibytes);
+    // 4 KiB: the smallest page of any machine this runs on.
+    for (size_t at = 0; at < size; at += 4096) memory[at] = 1;
+    return line_to("hold", STDOUT_FILENO, mebibytes);
+}
+
 static int repeat(const char *seconds, const char *text) {
     for (;;) {
         int result = line_to("every", STDOUT_FILENO, text);
@@ -177,6 +188,7 @@ static int run(int argc, char **argv) {
         if (strcmp(command, "cat") == 0) return cat(argv[1]);
         if (strcmp(command, "ls") == 0) return list(argv[1]);
         if (strcmp(command, "sleep") == 0) return sleep_for(argv[1]);
+        if (strcmp(command, "hold") == 0) return hold(argv[1]);
         if (strcmp(command, "exit") == 0) exit(atoi(argv[1]));
     } else if (argc == 3 && strcmp(command, "fill") == 0) {
         return fill(argv[1], atoi(argv[2]));

@@ -12,15 +12,24 @@ const HOME: &str = "tandem-system";
 const TREE: &str = "cd / && find etc/containerd etc/k0s opt/tandem var/lib/tandem \
                     var/lib/rancher/k3s/agent/etc/containerd -type f -exec sha256sum {} + 2>/dev/null | sort -k 2";
 
-/// Where the first test notes for the last what the node was like.
+/// Where the first test notes for the last what the nodes were like.
 fn before() -> PathBuf {
     Cluster::dir().join("before-tandem")
 }
 
-/// The node's label that sends pods of the RuntimeClass there, empty without one.
-fn label(cluster: &Cluster) -> Result<String> {
-    let path = r"jsonpath={.metadata.labels.tandem\.dev/ready}";
-    cluster.ok(&["get", "node", cluster.value("TANDEM_NODE"), "--output", path])
+/// The label of each node that sends pods of the RuntimeClass there, empty without one.
+fn labels(cluster: &Cluster) -> Result<[String; 2]> {
+    let label = |node: &str| {
+        let path = r"jsonpath={.metadata.labels.tandem\.dev/ready}";
+        cluster.ok(&["get", "node", node, "--output", path])
+    };
+    Ok([label(cluster.node_name())?, label(cluster.second_name())?])
+}
+
+/// What an installer may touch, on both nodes.
+fn trees(cluster: &Cluster) -> Result<String> {
+    let tree = ["sh", "-c", TREE];
+    Ok(format!("{}\n{}", cluster.node(&tree)?, cluster.second(&tree)?))
 }
 
 /// What an account asked the API server for and what it was answered, by the audit log: `get nodes`, and whether that
@@ -62,11 +71,10 @@ fn require_exactly(cluster: &Cluster, account: &str, granted: &[&str]) -> Result
 }
 
 #[test]
-fn an_installation_makes_the_node_ready() -> Result<()> {
+fn an_installation_makes_the_nodes_ready() -> Result<()> {
     let cluster = Cluster::bare()?;
-    let tree = cluster.node(&["sh", "-c", TREE])?;
-    fs::write(before(), tree).map_err(Error::system("cannot write", before()))?;
-    assert_eq!(label(&cluster)?, "", "Tandem is installed already");
+    fs::write(before(), trees(&cluster)?).map_err(Error::system("cannot write", before()))?;
+    assert_eq!(labels(&cluster)?, ["", ""], "Tandem is installed already");
 
     cluster.ok(&["create", "namespace", HOME])?;
     cluster.ok(&[
@@ -82,19 +90,18 @@ fn an_installation_makes_the_node_ready() -> Result<()> {
     cluster
         .helm(&["install", "tandem", &chart, "--values", &values, "--set", &repository])?
         .success()?;
-    if !cluster.value("TANDEM_RESTART_NODE_AFTER_INSTALL").is_empty() {
-        until("an agent that asks for the node's restart", LONG, || {
-            let events = cluster.ok(&["get", "events", "--namespace", "default", "--output=name"])?;
-            let asks = cluster.ok(&[
-                "get",
-                "events",
-                "--namespace",
-                "default",
-                "--output=jsonpath={.items[*].reason}",
-            ])?;
-            Ok((!events.is_empty() && asks.contains("TandemAwaitsRestart")).then_some(()))
+    if cluster.is_one_program() {
+        until("agents that ask for their nodes' restart", LONG, || {
+            let asking = "jsonpath={.items[?(@.reason==\"TandemAwaitsRestart\")].involvedObject.name}";
+            let asking = cluster.ok(&["get", "events", "--namespace", "default", "--output", asking])?;
+            let all = [cluster.node_name(), cluster.second_name()];
+            Ok(all
+                .iter()
+                .all(|node| asking.split_whitespace().any(|name| name == *node))
+                .then_some(()))
         })?;
         cluster.restart("node")?;
+        cluster.restart("second")?;
     }
     cluster.ok(&[
         "rollout",
@@ -105,8 +112,8 @@ fn an_installation_makes_the_node_ready() -> Result<()> {
         "--timeout=150s",
     ])?;
 
-    assert_eq!(label(&cluster)?, "true");
-    let node = cluster.ok(&["get", "node", cluster.value("TANDEM_NODE"), "--output=json"])?;
+    assert_eq!(labels(&cluster)?, ["true", "true"]);
+    let node = cluster.ok(&["get", "node", cluster.node_name(), "--output=json"])?;
     let node: Value = serde_json::from_str(&node).map_err(|cause| Error::Setup(cause.to_string()))?;
     assert!(
         node["metadata"]["labels"]["tandem.dev/version"].is_string(),
@@ -116,7 +123,7 @@ fn an_installation_makes_the_node_ready() -> Result<()> {
     // The kubelet looks for new handlers when it renews the node's status.
     until("the handler in the node's status", LONG, || {
         let path = "jsonpath={.status.runtimeHandlers[*].name}";
-        let handlers = cluster.ok(&["get", "node", cluster.value("TANDEM_NODE"), "--output", path])?;
+        let handlers = cluster.ok(&["get", "node", cluster.node_name(), "--output", path])?;
         Ok(handlers.split_whitespace().any(|name| name == "tandem").then_some(()))
     })?;
     let handler = cluster.ok(&["get", "runtimeclass", "tandem", "--output=jsonpath={.handler}"])?;
@@ -130,7 +137,9 @@ fn is_refused_while_pods_run(ns: &Namespace) -> Result<()> {
     ns.ready("guest")?;
     let refusal = cluster.helm(&["uninstall", "tandem", "--timeout=150s"])?;
     assert_ne!(refusal.code, 0, "{refusal}");
-    assert_eq!(label(cluster)?, "true");
+    let reason = cluster.ok(&["logs", "job/tandem-uninstall", "--namespace", HOME])?;
+    assert!(reason.contains("would lose"), "{reason}");
+    assert_eq!(labels(cluster)?, ["true", "true"]);
     assert_eq!(ns.status("guest", "guest")?["restartCount"], 0);
     assert_eq!(ns.exec("guest", &["/echo.wasm", "args"])?.code, 0);
     Ok(())
@@ -149,7 +158,6 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
         "--image",
         &image,
         "--restart=Never",
-        "--grace-period=1",
         "--",
         "sleep",
         "1000",
@@ -157,10 +165,9 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
     bystander(&["wait", "pod/bystander", "--for=condition=Ready", "--timeout=60s"])?;
 
     cluster.helm(&["uninstall", "tandem", "--timeout=300s"])?.success()?;
-    assert_eq!(label(cluster)?, "");
-    let tree = cluster.node(&["sh", "-c", TREE])?;
+    assert_eq!(labels(cluster)?, ["", ""]);
     let earlier = fs::read_to_string(before()).map_err(Error::system("cannot read", before()))?;
-    assert_eq!(tree, earlier, "the node's files are as before");
+    assert_eq!(trees(cluster)?, earlier, "the nodes' files are as before");
     for kind in [
         "runtimeclass",
         "clusterrole",
@@ -176,7 +183,7 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
         "--output=jsonpath={.status.containerStatuses[0].restartCount} {.status.phase}",
     ])?;
     assert_eq!(state, "0 Running");
-    bystander(&["delete", "pod/bystander"])?;
+    bystander(&["delete", "pod/bystander", "--grace-period=1"])?;
     // Over the whole life of the installation.
     require_exactly(
         cluster,

@@ -8,7 +8,7 @@ of_each! {
         let phase = ns.ended("environment")?;
         let log = ns.logs(&["environment"])?;
         assert_eq!(phase, "Succeeded", "{log}");
-        let node = format!("NODE={}", ns.cluster.value("TANDEM_NODE"));
+        let node = format!("NODE={}", ns.cluster.node_name());
         // WASI has no working directory: a guest finds it in a variable.
         let directory = if ns.subject == Subject::Wasm { "PWD=/tmp" } else { "/tmp" };
         for line in [

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{LONG, Namespace, Result, SOON, of_each, of_wasm, until};
+use crate::harness::{LONG, Namespace, Result, of_each, of_wasm, until};
 
 /// Applies the Job; `limits` is a line of its spec.
 fn start(ns: &Namespace, restart: &str, limits: &str, args: &str) -> Result<()> {
@@ -77,15 +77,20 @@ of_each! {
     }
 
     fn a_deadline_ends_a_job_that_computes_for_ever(ns) {
-        start(ns, "Never", "activeDeadlineSeconds: 3", "[spin]")?;
+        start(ns, "Never", "activeDeadlineSeconds: 20", "[spin]")?;
+        until("a program that computes", LONG, || {
+            let pods = ns.list("pods", "job-name=job")?;
+            let state = pods.first().map(|pod| pod["status"]["containerStatuses"][0]["state"].clone());
+            Ok(state.is_some_and(|state| state["running"].is_object()).then_some(()))
+        })?;
         assert_eq!(failure(ns)?, "DeadlineExceeded");
-        until("the end of the job's pod", SOON, || Ok(ends(ns)?.is_empty().then_some(())))
+        until("the end of the job's pod", LONG, || Ok(ends(ns)?.is_empty().then_some(())))
     }
 
     fn a_finished_job_is_deleted_when_its_time_is_over(ns) {
         start(ns, "Never", "ttlSecondsAfterFinished: 1", "[print, done]")?;
         ns.wait("job/job", "delete")?;
-        until("the end of the job's pod", SOON, || Ok(ends(ns)?.is_empty().then_some(())))
+        until("the end of the job's pod", LONG, || Ok(ends(ns)?.is_empty().then_some(())))
     }
 
     fn a_job_in_pieces_tells_each_which_it_is(ns) {

@@ -1,6 +1,6 @@
 //! Guests in five languages, each built from source by its own community's compiler.
 
-use crate::harness::{Namespace, Result, of_wasm};
+use crate::harness::{LONG, Namespace, Result, of_wasm, until};
 
 fn a_guest_works(ns: &Namespace, guest: &str, file: &str) -> Result<()> {
     ns.apply_with("language", &[("GUEST", guest)])?;
@@ -16,6 +16,15 @@ fn a_guest_works(ns: &Namespace, guest: &str, file: &str) -> Result<()> {
     assert_eq!(
         pod[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"],
         37
+    );
+    let minute = until("the first run of the cron job", LONG, || {
+        Ok(ns.list("pods", "cron=every-minute")?.into_iter().next())
+    })?;
+    let minute = minute["metadata"]["name"].as_str().unwrap_or_default();
+    assert_eq!(ns.ended(minute)?, "Succeeded");
+    assert_eq!(
+        ns.logs(&[minute])?,
+        format!("argv[0]={file}\nargv[1]=args\nargv[2]=the minute is over\n")
     );
     Ok(())
 }

@@ -1,16 +1,21 @@
-//! What a node goes through while its pods run: restarts, upgrades, a power cut. One test at a time, and nothing else
-//! beside it (`integration/cluster/test`).
+//! What a node goes through while its pods run: restarts, upgrades, a power cut, a lack of memory. One test at a time,
+//! and nothing else beside it (`integration/cluster/test`).
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Cluster, LONG, Namespace, Result, of_wasm, until};
+use serde_json::Value;
+
+use crate::harness::{Cluster, LONG, Namespace, Result, of_wasm, until, wrong};
 
 /// The pods of `life.yaml`.
 const PODS: [&str; 3] = ["guest", "hybrid", "ordinary"];
 const HOME: &str = "tandem-system";
 
-/// What each container is: its id, and how often it was restarted.
-fn containers(ns: &Namespace) -> Result<BTreeMap<String, (String, i64)>> {
+/// What each container is, by pod and name: its id, and how often it was restarted.
+type Containers = BTreeMap<String, (String, i64)>;
+
+/// Those of the pods.
+fn containers(ns: &Namespace) -> Result<Containers> {
     let mut all = BTreeMap::new();
     for pod in PODS {
         let object = ns.get(&format!("pod/{pod}"))?;
@@ -23,7 +28,7 @@ fn containers(ns: &Namespace) -> Result<BTreeMap<String, (String, i64)>> {
     Ok(all)
 }
 
-fn begin(ns: &Namespace) -> Result<BTreeMap<String, (String, i64)>> {
+fn begin(ns: &Namespace) -> Result<Containers> {
     ns.apply("life")?;
     for pod in PODS {
         ns.ready(pod)?;
@@ -32,7 +37,7 @@ fn begin(ns: &Namespace) -> Result<BTreeMap<String, (String, i64)>> {
 }
 
 /// The pods still are what they were, can be entered, and still print.
-fn require_untouched(ns: &Namespace, before: &BTreeMap<String, (String, i64)>) -> Result<()> {
+fn require_untouched(ns: &Namespace, before: &Containers) -> Result<()> {
     assert_eq!(&containers(ns)?, before);
     for (pod, program) in [("guest", "/echo.wasm"), ("ordinary", "/linux-echo")] {
         let answer = until(&format!("an exec in {pod}"), LONG, || {
@@ -46,7 +51,94 @@ fn require_untouched(ns: &Namespace, before: &BTreeMap<String, (String, i64)>) -
     let first = lines(ns)?;
     until("further output of the guest", LONG, || {
         Ok((lines(ns)? > first).then_some(()))
-    })
+    })?;
+    // By now the API server knows what the kubelet does.
+    assert_eq!(&containers(ns)?, before);
+    Ok(())
+}
+
+/// Every container was started anew, once.
+fn require_restarted(ns: &Namespace, before: &Containers) -> Result<()> {
+    until("the pods' new containers", LONG, || {
+        let after = containers(ns)?;
+        let new = |(name, (id, count)): (&String, &(String, i64))| *count > before[name].1 && before[name].0 != *id;
+        Ok((after.len() == before.len() && after.iter().all(new)).then_some(()))
+    })?;
+    for pod in PODS {
+        ns.ready(pod)?;
+    }
+    ns.logged(&["guest"], "alive")?;
+    // Once, and not again and again.
+    let after = containers(ns)?;
+    assert!(
+        after.iter().all(|(name, (_, count))| *count == before[name].1 + 1),
+        "{after:?}"
+    );
+    Ok(())
+}
+
+/// Restarts `containerd` or the `kubelet`, which pods must not notice. Where that ends the whole node (k3d), they come
+/// back.
+fn restart(ns: &Namespace, what: &str) -> Result<()> {
+    let before = containers(ns)?;
+    ns.cluster.restart(what)?;
+    if ns.cluster.is_one_program() {
+        require_restarted(ns, &before)
+    } else {
+        require_untouched(ns, &before)
+    }
+}
+
+/// Settings of the node's kubelet beside its usual ones, until this value is dropped.
+struct KubeletSettings<'ns> {
+    ns: &'ns Namespace,
+    file: String,
+    ended: bool,
+}
+
+impl<'ns> KubeletSettings<'ns> {
+    fn with(ns: &'ns Namespace, settings: &str) -> Result<Self> {
+        let dir = ns.cluster.value("TANDEM_KUBELET_SETTINGS");
+        let these = Self {
+            ns,
+            file: format!("{dir}/90-tandem-test.conf"),
+            ended: false,
+        };
+        let text = format!("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n{settings}\n");
+        let write = "printf %s \"$1\" >\"$2\"";
+        ns.cluster.node(&["sh", "-c", write, "sh", &text, &these.file])?;
+        restart(ns, "kubelet")?;
+        Ok(these)
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.ended = true;
+        self.ns.cluster.node(&["rm", "-f", &self.file])?;
+        restart(self.ns, "kubelet")
+    }
+}
+
+impl Drop for KubeletSettings<'_> {
+    fn drop(&mut self) {
+        // After a failure the tests that follow want an ordinary node.
+        if !self.ended {
+            let _ = self.ns.cluster.node(&["rm", "-f", &self.file]);
+            let _ = self.ns.cluster.restart("kubelet");
+        }
+    }
+}
+
+/// Bytes of the node's memory that the kubelet takes for available.
+fn available(ns: &Namespace) -> Result<u64> {
+    let path = format!("/api/v1/nodes/{}/proxy/stats/summary", ns.cluster.node_name());
+    let summary: Value = serde_json::from_str(&ns.cluster.ok(&["get", "--raw", &path])?).unwrap_or_default();
+    match summary["node"]["memory"]["availableBytes"].as_u64() {
+        Some(bytes) => Ok(bytes),
+        None => wrong(format!(
+            "the kubelet does not say what memory is available: {}",
+            summary["node"]
+        )),
+    }
 }
 
 /// New pods of every kind start.
@@ -86,33 +178,43 @@ fn agents_are_ready(cluster: &Cluster) -> Result<()> {
 
 of_wasm! {
     fn pods_live_on_while_containerd_restarts(ns) {
-        let before = begin(ns)?;
-        ns.cluster.restart("containerd")?;
-        require_untouched(ns, &before)?;
+        begin(ns)?;
+        restart(ns, "containerd")?;
         require_new_pods(ns)
     }
 
     fn pods_live_on_while_the_kubelet_restarts(ns) {
-        let before = begin(ns)?;
-        ns.cluster.restart("kubelet")?;
-        require_untouched(ns, &before)?;
+        begin(ns)?;
+        restart(ns, "kubelet")?;
         require_new_pods(ns)
     }
 
     fn pods_come_back_after_a_power_cut(ns) {
         let before = begin(ns)?;
         ns.cluster.restart("node")?;
-        let after = until("the pods' new containers", LONG, || {
-            let after = containers(ns)?;
-            let new = |(name, (id, count)): (&String, &(String, i64))| *count > 0 && before[name].0 != *id;
-            Ok((after.len() == before.len() && after.iter().all(new)).then_some(after))
+        require_restarted(ns, &before)?;
+        require_new_pods(ns)
+    }
+
+    fn a_guest_that_takes_the_nodes_memory_is_evicted_and_its_neighbours_stay(ns) {
+        begin(ns)?;
+        // Short of memory is the node with four hundred MiB less; the guest takes twice that.
+        let least = available(ns)?.saturating_sub(400 << 20);
+        let settings = KubeletSettings::with(ns, &format!("evictionHard: {{memory.available: \"{least}\"}}"))?;
+        let before = containers(ns)?;
+        ns.apply("hog")?;
+        let pod = until("the eviction", LONG, || {
+            let pod = ns.get("pod/hog")?;
+            Ok((pod["status"]["reason"] == "Evicted").then_some(pod))
         })?;
-        for pod in PODS {
-            ns.ready(pod)?;
-        }
-        // Once, and not again and again.
-        assert!(after.values().all(|(_, count)| *count == 1), "{after:?}");
-        ns.logged(&["guest"], "alive")?;
+        let message = pod["status"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("The node was low on resource: memory"), "{message}");
+        require_untouched(ns, &before)?;
+        settings.end()?;
+        until("a node that has memory again", LONG, || {
+            let path = "jsonpath={.status.conditions[?(@.type==\"MemoryPressure\")].status} {.spec.taints}";
+            Ok((ns.cluster.ok(&["get", "node", ns.cluster.node_name(), "--output", path])?.trim() == "False").then_some(()))
+        })?;
         require_new_pods(ns)
     }
 

@@ -1,11 +1,18 @@
 //! Security contexts and Pod Security.
 
-use crate::harness::{LONG, Namespace, Result, Subject, of_each, of_wasm, until};
+use std::time::Duration;
+
+use crate::harness::{LONG, Namespace, Result, SOON, Subject, of_each, of_wasm, until};
 
 /// Lets only pods of the standard "restricted" into the namespace.
 fn restrict(ns: &Namespace) -> Result<()> {
     let label = "pod-security.kubernetes.io/enforce=restricted";
-    ns.ok(&["label", "namespace", ns.name(), label]).map(drop)
+    ns.ok(&["label", "namespace", ns.name(), label])?;
+    // The API server's own view of namespaces is a moment behind.
+    until("the namespace's standard", SOON, || {
+        let run = ["run", "anything", "--image=anything", "--dry-run=server"];
+        Ok((ns.kubectl(&run)?.code != 0).then_some(()))
+    })
 }
 
 /// A line of `/proc/self/status` in a log, without its name.
@@ -66,9 +73,28 @@ of_each! {
 }
 
 of_wasm! {
+    fn a_network_policy_says_who_may_ask_a_server(ns) {
+        ns.apply("guarded")?;
+        for pod in ["guarded", "friend", "stranger"] {
+            ns.ready(pod)?;
+        }
+        let is_answered = |pod: &str| {
+            let answer = ns.exec(pod, &["timeout", "2", "wget", "-q", "-O", "-", "http://guarded/"])?;
+            Ok::<_, crate::harness::Error>(answer.stdout == "hello from tandem\n")
+        };
+        until("an answer for the friend and none for the stranger", LONG, || {
+            Ok((is_answered("friend")? && !is_answered("stranger")?).then_some(()))
+        })?;
+        assert!(ns.stays(Duration::from_secs(2), || Ok(!is_answered("stranger")?))?);
+        until("another answer for the friend", SOON, || Ok(is_answered("friend")?.then_some(())))?;
+        // It was the policy that kept the stranger out.
+        ns.ok(&["delete", "networkpolicy", "friends-only"])?;
+        until("an answer for the stranger", LONG, || Ok(is_answered("stranger")?.then_some(())))
+    }
+
     fn a_pod_without_the_hosts_users_has_ids_of_its_own(ns) {
         assert_eq!(ns.subject, Subject::Wasm);
-        let node = ns.get(&format!("node/{}", ns.cluster.value("TANDEM_NODE")))?;
+        let node = ns.get(&format!("node/{}", ns.cluster.node_name()))?;
         let handlers = node["status"]["runtimeHandlers"].as_array().cloned().unwrap_or_default();
         let tandem = handlers.iter().find(|handler| handler["name"] == "tandem").cloned().unwrap_or_default();
         assert_eq!(tandem["features"]["userNamespaces"], true, "{handlers:?}");

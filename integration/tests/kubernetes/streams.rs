@@ -3,7 +3,9 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
 };
 
 use crate::harness::{Error, LONG, Namespace, Result, SOON, of_each, of_wasm, run, until, wrong};
@@ -11,7 +13,7 @@ use crate::harness::{Error, LONG, Namespace, Result, SOON, of_each, of_wasm, run
 /// A `kubectl` that runs beside the test, killed with this value.
 struct Beside {
     child: Child,
-    output: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Beside {
@@ -21,21 +23,27 @@ impl Beside {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().map_err(Error::system("cannot run", "kubectl"))?;
-        match child.stdout.take() {
-            Some(output) => Ok(Self {
-                child,
-                output: BufReader::new(output),
-            }),
-            None => wrong("kubectl has no output"),
-        }
+        let (sender, lines) = mpsc::channel();
+        let Some(output) = child.stdout.take() else {
+            return wrong("kubectl has no output");
+        };
+        // Until kubectl ends, or the test.
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+                if sender.send(line.trim_end().to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, lines })
     }
 
+    /// The next line, if one comes.
     fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output
-            .read_line(&mut line)
-            .map_err(Error::system("cannot read", "kubectl's output"))?;
-        Ok(line.trim_end().to_owned())
+        match self.lines.recv_timeout(LONG) {
+            Ok(line) => Ok(line),
+            Err(_) => wrong("kubectl prints no further line"),
+        }
     }
 
     /// Types something; `None` is the end of the input.
@@ -52,14 +60,17 @@ impl Beside {
         }
     }
 
-    /// The rest of its output, and its code.
-    fn end(mut self) -> Result<(String, i32)> {
-        let mut rest = String::new();
-        self.output
-            .read_to_string(&mut rest)
-            .map_err(Error::system("cannot read", "kubectl's output"))?;
+    /// Its exit code, once its output has ended.
+    fn end(mut self) -> Result<i32> {
+        loop {
+            match self.lines.recv_timeout(LONG) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return wrong("kubectl does not end"),
+            }
+        }
         let status = self.child.wait().map_err(Error::system("cannot wait for", "kubectl"))?;
-        Ok((rest, status.code().unwrap_or(-1)))
+        Ok(status.code().unwrap_or(-1))
     }
 }
 
@@ -98,21 +109,20 @@ of_each! {
         let mut follower = Beside::start(ns.command(&["logs", "talker", "--follow"]))?;
         let lines = [follower.line()?, follower.line()?, follower.line()?];
         assert!(lines.iter().all(|line| ["first", "second", "third"].contains(&line.as_str())), "{lines:?}");
-        assert_eq!(follower.end()?.1, 0);
-        let previous = || {
-            let log = ns.kubectl(&["logs", "talker", "--previous"])?;
-            Ok((log.code == 0).then_some(log.stdout))
-        };
-        let previous = until("the log of the run before", LONG, previous)?;
-        assert!(previous.contains("first") && previous.contains("second") && previous.contains("third"), "{previous}");
+        assert_eq!(follower.end()?, 0);
+        until("the log of the run before", LONG, || {
+            let log = ns.kubectl(&["logs", "talker", "--previous"])?.stdout;
+            Ok(["first", "second", "third"].iter().all(|line| log.contains(line)).then_some(()))
+        })?;
         // The log of a run is there when it has ended; it is the one before when the next has begun.
         until("the end of the run before", LONG, || {
             let status = ns.status("talker", "main")?;
             Ok((status["lastState"]["terminated"]["exitCode"] == 4).then_some(()))
         })?;
-        let stamped = ns.logs(&["talker", "--timestamps", "--tail=1"])?;
-        assert!(stamped.starts_with("20") && stamped.contains('T'), "{stamped}");
-        Ok(())
+        until("a line with its time", LONG, || {
+            let stamped = ns.kubectl(&["logs", "talker", "--timestamps", "--tail=1"])?.stdout;
+            Ok((stamped.starts_with("20") && stamped.contains('T')).then_some(()))
+        })
     }
 
     fn a_command_is_executed_in_a_container_with_its_output_and_code(ns) {
@@ -143,11 +153,11 @@ of_each! {
         // Once by the terminal's echo, once by the program.
         assert_eq!([typing.line()?, typing.line()?], ["typed", "typed"]);
         typing.input(Some("\u{4}"))?;
-        assert_eq!(typing.end()?.1, 0);
+        assert_eq!(typing.end()?, 0);
         let mut interrupted = terminal(&["tty", "+", "spin"])?;
         interrupted.line()?;
         interrupted.input(Some("\u{3}"))?;
-        assert_eq!(interrupted.end()?.1, 130);
+        assert_eq!(interrupted.end()?, 130);
         Ok(())
     }
 
@@ -173,11 +183,14 @@ of_each! {
         ns.ready("listener")?;
         let mut attached = Beside::start(ns.command(&["attach", "--stdin", "listener"]))?;
         attached.input(Some("piped\n"))?;
-        assert_eq!(attached.line()?, "piped");
+        // What is answered before kubectl listens is in the log alone.
+        ns.logged(&["listener"], "piped\n")?;
+        attached.input(Some("again\n"))?;
+        while attached.line()? != "again" {}
         attached.input(None)?;
-        assert_eq!(attached.end()?.1, 0);
+        assert_eq!(attached.end()?, 0);
         assert_eq!(ns.ended("listener")?, "Succeeded");
-        assert_eq!(ns.logs(&["listener"])?, "stdin 0 stdout 0 stderr 0\npiped\n");
+        assert_eq!(ns.logs(&["listener"])?, "stdin 0 stdout 0 stderr 0\npiped\nagain\n");
         Ok(())
     }
 

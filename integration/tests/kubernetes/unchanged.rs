@@ -6,7 +6,7 @@ use crate::harness::{LONG, of_wasm, until};
 of_wasm! {
     fn a_deployment_in_the_style_of_runwasi_runs(ns) {
         ns.apply("runwasi-style")?;
-        ns.ok(&["rollout", "status", "deployment/wasi-demo", "--timeout=120s"])?;
+        ns.ok(&["rollout", "status", "deployment/wasi-demo", "--timeout=240s"])?;
         let pods = ns.list("pods", "app=wasi-demo")?;
         assert_eq!(pods.len(), 3);
         ns.logged(&["deployment/wasi-demo"], "This is a song that never ends.")?;
@@ -15,10 +15,10 @@ of_wasm! {
 
     fn a_deployment_in_the_style_of_spinkube_serves_on_its_port(ns) {
         ns.apply("spin-style")?;
-        ns.ok(&["rollout", "status", "deployment/wasm-spin", "--timeout=120s"])?;
+        ns.ok(&["rollout", "status", "deployment/wasm-spin", "--timeout=240s"])?;
         let image = format!("{}/busybox:1", ns.cluster.registry());
         let ask = "until timeout 5 wget -q -O - http://wasm-spin/; do sleep 0.3; done";
-        ns.ok(&["run", "client", "--image", &image, "--restart=Never", "--grace-period=1", "--", "sh", "-c", ask])?;
+        ns.ok(&["run", "client", "--image", &image, "--restart=Never", "--", "sh", "-c", ask])?;
         assert_eq!(ns.ended("client")?, "Succeeded");
         assert!(ns.logs(&["client"])?.contains("hello from tandem"));
         Ok(())

@@ -123,9 +123,24 @@ impl Cluster {
         self.values.get(name).map_or("", String::as_str)
     }
 
+    /// Whether containerd and the kubelet are parts of the program that the node is, so that all restart together.
+    pub fn is_one_program(&self) -> bool {
+        !self.value("TANDEM_NODE_IS_ONE_PROGRAM").is_empty()
+    }
+
     /// Where pods pull images from.
     pub fn registry(&self) -> &str {
         self.value("TANDEM_REGISTRY_IN_CLUSTER")
+    }
+
+    /// The name of the node that tests run on.
+    pub fn node_name(&self) -> &str {
+        self.value("TANDEM_NODE")
+    }
+
+    /// The name of the other node, for pods that tolerate its taint `tandem.dev/second`.
+    pub fn second_name(&self) -> &str {
+        self.value("TANDEM_SECOND_NODE")
     }
 
     /// Runs a command as root on the node.
@@ -133,11 +148,23 @@ impl Cluster {
     /// # Errors
     /// Where it cannot be run, or fails.
     pub fn node(&self, command: &[&str]) -> Result<String> {
-        let answer: Answer = kubectl::run(Command::new(&self.script).arg("node").args(command), None)?;
+        self.on("node", command)
+    }
+
+    /// Runs a command as root on the second node.
+    ///
+    /// # Errors
+    /// Where it cannot be run, or fails.
+    pub fn second(&self, command: &[&str]) -> Result<String> {
+        self.on("second", command)
+    }
+
+    fn on(&self, which: &str, command: &[&str]) -> Result<String> {
+        let answer: Answer = kubectl::run(Command::new(&self.script).arg(which).args(command), None)?;
         answer.success()
     }
 
-    /// Restarts `containerd`, the `kubelet` or, as a power cut would, the whole `node`, and waits for the node.
+    /// Restarts `containerd`, the `kubelet` or, as a power cut would, the whole `node` or the `second`, and waits for it.
     ///
     /// # Errors
     /// Where it does not come back.

@@ -107,6 +107,8 @@ pub fn line(command: &Command) -> String {
 /// The probe's, or [`Error::Deadline`].
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let began = Instant::now();
+    // Every look is a process, and the machine is busy with pods: what takes long is looked at less often.
+    let mut pause = Duration::from_millis(200);
     loop {
         if let Some(found) = probe()? {
             return Ok(found);
@@ -117,7 +119,7 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<O
                 after: limit,
             });
         }
-        // Every look is a process, and the machine is busy with pods.
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(pause);
+        pause = (pause * 5 / 4).min(Duration::from_secs(1));
     }
 }

@@ -1,11 +1,13 @@
 //! What the tests share.
 //!
+//! - [`api`]: looking at objects without a process for each look
 //! - [`cluster`]: the cluster as `integration/cluster/*` left it
 //! - [`kubectl`]: `kubectl`, and looking again until a deadline
 //! - [`namespace`]: a test's own namespace, and what users do in one
 //! - [`manifest`]: files of `integration/cluster/manifests` with names put in
 //! - [`subject`]: the same test with Wasm, with a Linux program, and with runc
 
+mod api;
 mod cluster;
 mod kubectl;
 mod manifest;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use serde_json::Value;
-use tandem_integration::{Error, Result};
+use tandem_integration::Result;
 
-use super::{Answer, Cluster, LONG, SOON, Subject, kubectl, manifest, until};
+use super::{Answer, Cluster, LONG, Subject, api, kubectl, manifest, until};
 
 /// A namespace of the cluster, which is deleted with this value.
 #[derive(Debug)]
@@ -30,10 +30,7 @@ impl Namespace {
     /// The test's, or what keeps the namespace from beginning or ending.
     pub fn with(test: &str, subject: Subject, run: fn(&Self) -> Result<()>) -> Result<()> {
         let mut namespace = Self::new(test, subject)?;
-        let result = run(&namespace);
-        if result.is_err() {
-            return result;
-        }
+        run(&namespace)?;
         namespace.end()
     }
 
@@ -51,7 +48,7 @@ impl Namespace {
         };
         kubectl::run(cluster.kubectl().args(["create", "namespace", &namespace.name]), None)?.success()?;
         // Before that pods are refused.
-        until("the namespace's service account", SOON, || {
+        until("the namespace's service account", LONG, || {
             let account = namespace.kubectl(&["get", "serviceaccount", "default"])?;
             Ok((account.code == 0).then_some(()))
         })?;
@@ -67,8 +64,7 @@ impl Namespace {
     fn end(&mut self) -> Result<()> {
         self.delete()?;
         until("the end of the namespace's pods", LONG, || {
-            let pods = self.ok(&["get", "pods", "--output=name"])?;
-            Ok(pods.trim().is_empty().then_some(()))
+            Ok(self.list("pods", "")?.is_empty().then_some(()))
         })
     }
 
@@ -130,7 +126,7 @@ impl Namespace {
         let general = [
             ("REGISTRY", registry),
             ("NAMESPACE", self.name.as_str()),
-            ("NODE", self.cluster.value("TANDEM_NODE")),
+            ("NODE", self.cluster.node_name()),
             ("CLASS", self.subject.class()),
             ("ECHO", echo.as_str()),
             ("PROGRAM", self.subject.program()),
@@ -152,18 +148,15 @@ impl Namespace {
     /// # Errors
     /// Where it knows none.
     pub fn get(&self, object: &str) -> Result<Value> {
-        let text = self.ok(&["get", object, "--output=json"])?;
-        serde_json::from_str(&text).map_err(|cause| Error::Setup(format!("kubectl get {object}: {cause}")))
+        api::look(self.cluster, &self.name, object, "")
     }
 
-    /// The objects of a kind, such as `pods`, that have a label.
+    /// The objects of a kind, such as `pods`, that have a label, or all.
     ///
     /// # Errors
     /// Where the API server does not know the kind.
     pub fn list(&self, kind: &str, label: &str) -> Result<Vec<Value>> {
-        let text = self.ok(&["get", kind, "--selector", label, "--output=json"])?;
-        let list: Value =
-            serde_json::from_str(&text).map_err(|cause| Error::Setup(format!("kubectl get {kind}: {cause}")))?;
+        let list = api::look(self.cluster, &self.name, kind, label)?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 

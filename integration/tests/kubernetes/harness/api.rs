@@ -1,0 +1,87 @@
+//! Looking at objects without a process for each look: `kubectl proxy` once, and what it answers. Tests look hundreds of
+//! times, and `kubectl` takes a tenth of a second of a processor to start.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Command, Stdio, id},
+    sync::OnceLock,
+    thread,
+};
+
+use serde_json::Value;
+use tandem_integration::{Error, Result};
+
+use super::{Cluster, SOON, until, wrong};
+
+/// The address of one object, as `kind/name`, or of all of a kind in a namespace.
+fn path(namespace: &str, object: &str) -> Result<String> {
+    let (kind, name) = object.split_once('/').unwrap_or((object, ""));
+    let (api, is_namespaced) = match kind {
+        "pod" | "pods" => ("api/v1/pods", true),
+        "persistentvolumeclaim" => ("api/v1/persistentvolumeclaims", true),
+        "deployment" => ("apis/apps/v1/deployments", true),
+        "job" => ("apis/batch/v1/jobs", true),
+        "node" => ("api/v1/nodes", false),
+        "persistentvolume" => ("api/v1/persistentvolumes", false),
+        "runtimeclass" => ("apis/node.k8s.io/v1/runtimeclasses", false),
+        _ => return wrong(format!("no address is known of a {kind}")),
+    };
+    let (group, plural) = api.rsplit_once('/').unwrap_or_default();
+    let place = if is_namespaced {
+        format!("/namespaces/{namespace}")
+    } else {
+        String::new()
+    };
+    Ok(format!("/{group}{place}/{plural}/{name}")
+        .trim_end_matches('/')
+        .to_owned())
+}
+
+/// The socket of a `kubectl proxy` that ends with this process.
+fn socket(cluster: &'static Cluster) -> Result<&'static PathBuf> {
+    static SOCKET: OnceLock<PathBuf> = OnceLock::new();
+    let socket = SOCKET.get_or_init(|| {
+        let socket = Cluster::dir().join(format!("proxy-{}", id()));
+        let _ = fs::remove_file(&socket);
+        let kubectl = cluster.kubectl();
+        let mut proxy = Command::new("setpriv");
+        proxy.args(["--pdeathsig", "KILL", "--"]).arg(kubectl.get_program());
+        proxy.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        proxy.args(["proxy", "--unix-socket"]).arg(&socket);
+        proxy.stdin(Stdio::null()).stdout(Stdio::null());
+        // The kernel ends it when the thread that started it ends, which is that of no test.
+        thread::spawn(move || eprintln!("kubectl proxy ended: {:?}", proxy.status()));
+        socket
+    });
+    until("kubectl proxy", SOON, || Ok(socket.exists().then_some(socket)))
+}
+
+/// What the API server knows of an object (`pod/name`) or of those of a kind (`pods`) that have a label.
+///
+/// # Errors
+/// Where it knows none, or cannot be asked.
+pub fn look(cluster: &'static Cluster, namespace: &str, object: &str, label: &str) -> Result<Value> {
+    let mut path = path(namespace, object)?;
+    if !label.is_empty() {
+        path = format!("{path}?labelSelector={}", label.replace('=', "%3D"));
+    }
+    let socket = socket(cluster)?;
+    let mut stream = UnixStream::connect(socket).map_err(Error::system("cannot reach", socket))?;
+    // In HTTP/1.0 the end of the body is that of the connection.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .map_err(Error::system("cannot ask", socket))?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .map_err(Error::system("no answer of", socket))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.split_whitespace().nth(1) != Some("200") {
+        return wrong(format!("{path}: {body}"));
+    }
+    serde_json::from_str(body).map_err(|cause| Error::Setup(format!("{path}: {cause}")))
+}

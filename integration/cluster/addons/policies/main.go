@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/cloudnativelabs/kube-router/v2/pkg/controllers/netpol"
 	"github.com/cloudnativelabs/kube-router/v2/pkg/healthcheck"
@@ -32,8 +31,6 @@ func main() {
 	config.ClusterIPCIDRs = []string{*services}
 	config.ExternalIPCIDRs = []string{*open + "/32"}
 	config.EnableIPv4 = true
-	// What was missed is made good sooner than on a production node.
-	config.IPTablesSyncPeriod = time.Minute
 	if err := run(config); err != nil {
 		klog.ErrorS(err, "cannot let network policies hold")
 		os.Exit(1)
@@ -65,8 +62,16 @@ func run(config *options.KubeRouterConfig) error {
 	if err != nil {
 		return err
 	}
+	// The controller writes all rules anew whenever a pod changes, which hundreds of pods make long. Without a policy none
+	// of them says anything.
+	withPolicies := func(handler cache.ResourceEventHandler) cache.ResourceEventHandler {
+		there := func(any) bool { return len(policies.GetStore().ListKeys()) > 0 }
+		return cache.FilteringResourceEventHandler{FilterFunc: there, Handler: handler}
+	}
 	for informer, handler := range map[cache.SharedIndexInformer]cache.ResourceEventHandler{
-		pods: controller.PodEventHandler, namespaces: controller.NamespaceEventHandler, policies: controller.NetworkPolicyEventHandler,
+		pods:       withPolicies(controller.PodEventHandler),
+		namespaces: withPolicies(controller.NamespaceEventHandler),
+		policies:   controller.NetworkPolicyEventHandler,
 	} {
 		if _, err := informer.AddEventHandler(handler); err != nil {
 			return err

@@ -21,6 +21,7 @@ fn path(namespace: &str, object: &str) -> Result<String> {
     let (kind, name) = object.split_once('/').unwrap_or((object, ""));
     let (api, is_namespaced) = match kind {
         "pod" | "pods" => ("api/v1/pods", true),
+        "serviceaccount" => ("api/v1/serviceaccounts", true),
         "persistentvolumeclaim" => ("api/v1/persistentvolumeclaims", true),
         "deployment" => ("apis/apps/v1/deployments", true),
         "job" => ("apis/batch/v1/jobs", true),

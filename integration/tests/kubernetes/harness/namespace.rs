@@ -49,8 +49,7 @@ impl Namespace {
         kubectl::run(cluster.kubectl().args(["create", "namespace", &namespace.name]), None)?.success()?;
         // Before that pods are refused.
         until("the namespace's service account", LONG, || {
-            let account = namespace.kubectl(&["get", "serviceaccount", "default"])?;
-            Ok((account.code == 0).then_some(()))
+            Ok(namespace.get("serviceaccount/default").is_ok().then_some(()))
         })?;
         Ok(namespace)
     }

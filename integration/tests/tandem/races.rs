@@ -65,7 +65,8 @@ async fn assert_told_in_order(events: &Events, container: &Container) -> Result<
     Ok(())
 }
 
-fn allowed(result: Result<()>, codes: &[Code]) {
+/// Requires success, or a failure with one of these codes.
+pub fn allowed(result: Result<()>, codes: &[Code]) {
     if let Err(error) = result {
         assert!(error.code().is_some_and(|code| codes.contains(&code)), "{error}");
     }

@@ -46,6 +46,10 @@ node_start() {
 # Ends the node as a power cut does, and waits until nothing of it is left but its directory.
 node_stop() {
   until_true 60 "the end of the processes and cgroups of $node" cgroups_clear
+  # This machine's link goes with the node's network, but not at once.
+  if [ "$role" = control ] && ip link show "$link" >/dev/null 2>&1; then
+    ip link delete "$link" 2>/dev/null || true
+  fi
   rm -f "$home/pid"
 }
 
@@ -62,8 +66,6 @@ connect() {
 
 # This machine's link to the first node.
 link_machine() {
-  # That of the node before goes with its network, but not at once.
-  ! ip link show "$link" >/dev/null 2>&1 || ip link delete "$link" 2>/dev/null || true
   ip link add "$link" type veth peer name eth0 netns "$(node_pid)"
   ip address add "$host_ip/30" dev "$link"
   ip link set "$link" up

@@ -1,5 +1,5 @@
 //! Looking at objects without a process for each look: `kubectl proxy` once, and what it answers. Tests look hundreds of
-//! times, and `kubectl` takes a tenth of a second of a processor to start.
+//! times, and `kubectl` takes a twentieth of a second of a processor to start.
 
 use std::{
     fs,

@@ -111,7 +111,7 @@ bench: ## Compare with runc, with a plain runwasi shim and with the floor
 	@integration/setup shim containerd containerd-2
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
-	$(BUILD_TOOLS)
+	$(BUILD_TOOLS) --config profile.release.package.tandem-integration.opt-level=3
 	CARGO_TARGET_DIR=$(TANDEM_CACHE)/baseline-target cargo build --release --locked --manifest-path integration/baseline/Cargo.toml
 	CARGO_TARGET_DIR=$(TANDEM_CACHE)/floor-target cargo rustc --release --locked --manifest-path integration/floor/Cargo.toml -- $(STATIC)
 	$(CARGO_TARGET_DIR)/release/tandem-bench

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_integration::image::Image;
 use tandem_integration::task::Status;
-use tandem_integration::{Code, Containerd, EventKind, Result, Task, on_both_generations};
+use tandem_integration::{Code, Containerd, EventKind, Result, Task, deadline, on_both_generations};
 
 use super::support::{tandem, with_busybox, with_guest};
 
@@ -17,8 +17,9 @@ async fn busy(ctd: &Containerd, image: &Image, args: &[&str]) -> Result<Task> {
 }
 
 /// Pauses it, sees that it stands still, and resumes it.
-async fn stands_still_while_paused(ctd: &Containerd, task: &Task) -> Result<()> {
+async fn stands_still_while_paused(ctd: &Containerd, image: &Image, args: &[&str]) -> Result<()> {
     let events = ctd.events().await?;
+    let task = busy(ctd, image, args).await?;
     task.pause().await?;
     assert_eq!(task.status().await?, Status::Paused);
     let before = task.stats().await?.cpu_ns;
@@ -31,13 +32,26 @@ async fn stands_still_while_paused(ctd: &Containerd, task: &Task) -> Result<()> 
     task.resume().await?;
     assert_eq!(task.status().await?, Status::Running);
     assert_eq!(task.resume().await.unwrap_err().code(), Some(Code::FailedPrecondition));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(task.stats().await?.cpu_ns - after > 5_000_000, "it does not run again");
-    events.wait_for(task.id(), EventKind::Resumed).await?;
-    assert_eq!(events.kinds_of(task.id()), [EventKind::Paused, EventKind::Resumed]);
+    deadline::within("running on after the pause", deadline::SOON, async {
+        while task.stats().await?.cpu_ns - after < 5_000_000 {
+            tokio::time::sleep(deadline::POLL).await;
+        }
+        Result::Ok(())
+    })
+    .await??;
     task.kill(9).await?;
     assert_eq!(task.wait().await?.code, 137);
     task.delete().await?;
+    events.wait_for(task.id(), EventKind::Delete).await?;
+    let expected = [
+        EventKind::Create,
+        EventKind::Start,
+        EventKind::Paused,
+        EventKind::Resumed,
+        EventKind::Exit,
+        EventKind::Delete,
+    ];
+    assert_eq!(events.kinds_of(task.id()), expected);
     Ok(())
 }
 
@@ -67,12 +81,10 @@ async fn limits_change_while_it_runs(task: &Task) -> Result<()> {
 on_both_generations! {
     async fn a_paused_container_stands_still_until_it_is_resumed(generation: Generation) -> Result<()> {
         let (ctd, image) = with_guest(generation, "spin.wasm").await?;
-        let task = busy(&ctd, &image, &["/spin.wasm"]).await?;
-        stands_still_while_paused(&ctd, &task).await?;
+        stands_still_while_paused(&ctd, &image, &["/spin.wasm"]).await?;
         ctd.stop().await?;
         let (ctd, image) = with_busybox(generation).await?;
-        let task = busy(&ctd, &image, &["sh", "-c", "while :; do :; done"]).await?;
-        stands_still_while_paused(&ctd, &task).await?;
+        stands_still_while_paused(&ctd, &image, &["sh", "-c", "while :; do :; done"]).await?;
         ctd.stop().await
     }
 

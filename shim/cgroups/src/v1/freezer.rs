@@ -1,39 +1,43 @@
 //! Freezing and thawing all processes of a container.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// How often the kernel is asked whether all processes have come to rest.
-const TRIES: u32 = 1000;
-/// Pause between two questions.
+/// How long the processes may take to come to rest. Each has to run once more for it, on a node that may be busy.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two questions whether they have.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Questions after which the write is repeated: processes that fork meanwhile may have slipped through.
-const REPEAT: u32 = 25;
+/// After this time the write is repeated: processes that fork meanwhile may have slipped through. The next time is
+/// twice as long, as those that only wait for their turn to run begin anew.
+const REPEAT: Duration = Duration::from_millis(25);
 
 /// Returns when all are frozen, or fails and leaves them running.
 pub fn freeze(dir: &Path) -> Result<(), Error> {
-    let mut state = String::new();
-    for question in 0..TRIES {
-        if question % REPEAT == 0 {
-            if question > 0 {
-                write(dir, "THAWED")?;
-            }
-            write(dir, "FROZEN")?;
-        }
-        let path = dir.join("freezer.state");
-        state = std::fs::read_to_string(&path).map_err(Error::io("read", path))?;
+    let path = dir.join("freezer.state");
+    let begin = Instant::now();
+    let (mut repeat, mut written) = (REPEAT, begin);
+    write(dir, "FROZEN")?;
+    loop {
+        let state = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         if state.trim() == "FROZEN" {
             return Ok(());
         }
+        if begin.elapsed() > LIMIT {
+            write(dir, "THAWED")?;
+            return Err(Error::NotFrozen {
+                path: dir.to_owned(),
+                state: state.trim().to_owned(),
+            });
+        }
+        if written.elapsed() > repeat {
+            write(dir, "THAWED")?;
+            write(dir, "FROZEN")?;
+            (repeat, written) = (repeat * 2, Instant::now());
+        }
         std::thread::sleep(PAUSE);
     }
-    write(dir, "THAWED")?;
-    Err(Error::NotFrozen {
-        path: dir.to_owned(),
-        state: state.trim().to_owned(),
-    })
 }
 
 /// Lets them run again.

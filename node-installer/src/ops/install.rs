@@ -14,7 +14,7 @@ use crate::{
     detect::{Detected, RestartBy},
     error::{Error, Result},
     host::Lock,
-    plan::{self, Plan, obsolete},
+    plan::{self, Candidate, Plan, obsolete},
     service::{self, Restarted},
     txn::{Journal, Operation, Phase, Role, State, Want, Wanted, prepare, remove_tree_if_empty},
 };
@@ -41,8 +41,9 @@ pub async fn plan(context: &Context) -> Result<(Detected, Plan)> {
     let detected = context.detect().await?;
     let dir = context.options.records();
     context.host.require_writable(detected.preset, &dir, false)?;
+    let candidate = Candidate::read(&context.options.shim).await?;
     let _lock = Lock::take(&context.host, &dir)?;
-    let plan = plan::install(&context.host, &context.options, &detected, &context.store).await;
+    let plan = plan::install(&context.host, &context.options, &detected, &context.store, candidate).await;
     tidy(context)?;
     Ok((detected, plan?))
 }
@@ -55,11 +56,9 @@ pub async fn install(context: &Context) -> Result<Outcome> {
     let detected = context.detect().await?;
     let dir = context.options.records();
     context.host.require_writable(detected.preset, &dir, false)?;
+    let candidate = Candidate::read(&context.options.shim).await?;
     let _lock = Lock::take(&context.host, &dir)?;
-    let target = {
-        let candidate = plan::Candidate::read(&context.options.shim).await?;
-        plan::target(&candidate, &context.options, &detected)
-    };
+    let target = plan::target(&candidate, &context.options, &detected);
     if let Some(mut journal) = recover(context, &detected, Some(&target)).await? {
         // An operator may take days; every look in the meantime comes by here.
         if !matches!(detected.restart, RestartBy::Operator(_)) {
@@ -68,7 +67,7 @@ pub async fn install(context: &Context) -> Result<Outcome> {
         }
         return finish(context, &detected, &mut journal).await;
     }
-    let plan = match plan::install(&context.host, &context.options, &detected, &context.store).await {
+    let plan = match plan::install(&context.host, &context.options, &detected, &context.store, candidate).await {
         Ok(plan) => plan,
         Err(refusal) => {
             tidy(context)?;
@@ -98,7 +97,7 @@ pub async fn install(context: &Context) -> Result<Outcome> {
 /// Makes the changes: first the shim, then, once it has run on the host, everything that makes containerd use it.
 async fn apply(context: &Context, detected: &Detected, plan: &Plan, journal: &Journal) -> Result<()> {
     let label = context.label_from(detected);
-    let is_program = |wish: &Wanted| matches!(wish.want, Want::Program(_));
+    let is_program = |wish: &Wanted| matches!(wish.want, Want::Program { .. });
     let program = plan
         .wanted
         .iter()

@@ -35,7 +35,7 @@ pub fn render(plan: &Plan, detected: &Detected, host: &Host) -> Result<String> {
                 }
                 _ => writeln!(text, "create link {path} -> {}", target.display()),
             },
-            Some(Want::Program(_)) => writeln!(text, "install {path} (sha256 {})", plan.candidate.digest),
+            Some(Want::Program { digest, .. }) => writeln!(text, "install {path} (sha256 {digest})"),
             Some(Want::Text(new)) => {
                 let old = host.read_text(&change.path)?.unwrap_or_default();
                 let new = String::from_utf8_lossy(new);

@@ -36,12 +36,17 @@ pub struct Plan {
     pub target: String,
 }
 
-/// Plans an installation or upgrade.
+/// Plans an installation or upgrade to the candidate.
 ///
 /// # Errors
 /// A host on which it would fail, with the reason.
-pub async fn install(host: &Host, options: &Options, detected: &Detected, store: &Store) -> Result<Plan> {
-    let candidate = Candidate::read(&options.shim).await?;
+pub async fn install(
+    host: &Host,
+    options: &Options,
+    detected: &Detected,
+    store: &Store,
+    candidate: Candidate,
+) -> Result<Plan> {
     let earlier = store.record()?;
     let held = earlier.as_ref().and_then(|record| record.held.as_deref()) == Some(candidate.digest.as_str());
     let keep_current = held && !options.force;

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     host::Host,
     options::Options,
-    txn::{Record, Role, Version, Want, Wanted, digest},
+    txn::{Record, Role, Version, Want, Wanted, digest_of_file},
 };
 
 /// Digits of the digest in a version's name: enough to tell builds of one version apart.
@@ -38,8 +38,7 @@ impl Candidate {
     /// # Errors
     /// A shim that is missing or does not run.
     pub async fn read(source: &Path) -> Result<Self> {
-        let bytes = std::fs::read(source).map_err(Error::io("read the shim", source))?;
-        let digest = digest(&bytes);
+        let digest = digest_of_file(source).map_err(Error::io("read the shim", source))?;
         let text = Host::new("/").run(source, &["-v"], LIMIT).await?.success()?;
         let version = version_of(&text).ok_or_else(|| Error::Command {
             command: format!("{} -v", source.display()),
@@ -57,7 +56,11 @@ impl Candidate {
     pub(super) fn wish(&self, host: &Host, options: &Options, wanted: &mut Vec<Wanted>) -> Result<()> {
         let file = options.version_file(&self.name);
         parents(host, &file, wanted)?;
-        push(wanted, &file, Role::File, Want::Program(self.source.clone()), None);
+        let program = Want::Program {
+            source: self.source.clone(),
+            digest: self.digest.clone(),
+        };
+        push(wanted, &file, Role::File, program, None);
         Ok(())
     }
 

@@ -19,8 +19,13 @@ pub enum Want {
     Absent,
     /// A file of this content. An existing file's owner and mode are kept.
     Text(Vec<u8>),
-    /// An executable copy of a file of this process's file system.
-    Program(PathBuf),
+    /// An executable copy of a file of this process's file system, if that still is what it was when it was read.
+    Program {
+        /// The file.
+        source: PathBuf,
+        /// SHA-256 of it.
+        digest: String,
+    },
     /// A symbolic link.
     Link(PathBuf),
     /// A directory.
@@ -108,8 +113,8 @@ fn expected(want: &Want, before: &State) -> Result<State> {
             mode,
             owner,
         },
-        Want::Program(source) => State::File {
-            digest: digest_of_file(source).map_err(Error::io("read", source))?,
+        Want::Program { digest, .. } => State::File {
+            digest: digest.clone(),
             mode: 0o755,
             owner: (0, 0),
         },
@@ -133,7 +138,7 @@ impl Journal {
                     let label = path.exists().then_some(path.as_path());
                     durable::replace(&path, &Source::Bytes(bytes), *mode, Some(*owner), label)?;
                 }
-                (State::File { digest, mode, owner }, Some(Want::Program(source))) => {
+                (State::File { digest, mode, owner }, Some(Want::Program { source, .. })) => {
                     durable::replace(&path, &Source::File(source), *mode, Some(*owner), label_from)?;
                     let found = digest_of_file(&path).map_err(Error::io("read", &path))?;
                     if found != *digest {

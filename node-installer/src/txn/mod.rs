@@ -15,5 +15,5 @@ pub use apply::{Want, Wanted, prepare};
 pub use durable::{remove_tree_if_empty, write_atomic};
 pub use journal::{Journal, Operation, Phase};
 pub use record::{Record, Version};
-pub use state::{Change, Role, State, digest};
+pub use state::{Change, Role, State, digest, digest_of_file};
 pub use store::Store;

@@ -21,7 +21,11 @@ pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-pub(super) fn digest_of_file(path: &Path) -> io::Result<String> {
+/// The same of a file, read part by part.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn digest_of_file(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];

@@ -25,7 +25,8 @@ pub enum End {
     Exited(i32),
 }
 
-/// System calls that change something: files, directories, processes.
+/// System calls that change something: files, directories, processes. `fsync` does not, to those that look after a kill:
+/// what a program leaves that is killed before it is what it leaves that is killed before its next change.
 fn is_change(number: u64, args: [u64; 6]) -> bool {
     let creates = |flags: u64| flags & (libc::O_CREAT as u64) != 0;
     let Ok(number) = i64::try_from(number) else {
@@ -42,7 +43,6 @@ fn is_change(number: u64, args: [u64; 6]) -> bool {
         | libc::SYS_fchmod
         | libc::SYS_fchmodat
         | libc::SYS_fchown
-        | libc::SYS_fsync
         | libc::SYS_ftruncate
         | libc::SYS_copy_file_range
         | libc::SYS_lsetxattr

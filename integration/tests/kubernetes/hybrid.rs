@@ -68,7 +68,7 @@ of_each! {
             let log = ns.kubectl(&["logs", "hooks", "--container=witness"])?;
             Ok((log.stdout.contains("by the hook")).then_some(()))
         });
-        seen.and_then(|()| ns.wait("pod/hooks", "delete"))
+        seen.and_then(|()| ns.gone("pod/hooks"))
     }
 
     fn a_debug_container_looks_into_a_running_pod(ns) {

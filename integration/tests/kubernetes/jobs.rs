@@ -11,7 +11,7 @@ fn start(ns: &Namespace, restart: &str, limits: &str, args: &str) -> Result<()> 
 
 /// The Job's failure, when it has failed.
 fn failure(ns: &Namespace) -> Result<String> {
-    ns.wait("job/job", "condition=Failed")?;
+    ns.wait("job/job", "Failed")?;
     let conditions = ns.get("job/job")?["status"]["conditions"]
         .as_array()
         .cloned()
@@ -35,7 +35,7 @@ fn ends(ns: &Namespace) -> Result<Vec<Value>> {
 of_each! {
     fn a_job_that_ends_well_is_complete(ns) {
         start(ns, "Never", "backoffLimit: 0", "[print, done]")?;
-        ns.wait("job/job", "condition=Complete")?;
+        ns.wait("job/job", "Complete")?;
         assert_eq!(ns.logs(&["job/job"])?, "done\n");
         let ends = ends(ns)?;
         assert_eq!((ends.len(), &ends[0]["exitCode"], &ends[0]["reason"]), (1, &0.into(), &"Completed".into()));
@@ -89,13 +89,13 @@ of_each! {
 
     fn a_finished_job_is_deleted_when_its_time_is_over(ns) {
         start(ns, "Never", "ttlSecondsAfterFinished: 1", "[print, done]")?;
-        ns.wait("job/job", "delete")?;
+        ns.gone("job/job")?;
         until("the end of the job's pod", LONG, || Ok(ends(ns)?.is_empty().then_some(())))
     }
 
     fn a_job_in_pieces_tells_each_which_it_is(ns) {
         ns.apply("indexed")?;
-        ns.wait("job/job", "condition=Complete")?;
+        ns.wait("job/job", "Complete")?;
         let log = ns.logs(&["--selector=job-name=job"])?;
         let mut lines: Vec<&str> = log.lines().collect();
         lines.sort_unstable();

@@ -4,14 +4,14 @@ use crate::harness::{LONG, Namespace, Result, of_wasm, until};
 
 fn a_guest_works(ns: &Namespace, guest: &str, file: &str) -> Result<()> {
     ns.apply_with("language", &[("GUEST", guest)])?;
-    ns.wait("job/works", "condition=Complete")?;
+    ns.wait("job/works", "Complete")?;
     let args = ns.logs(&["job/works", "--container=args"])?;
     assert_eq!(args, format!("argv[0]={file}\nargv[1]=args\nargv[2]=two words\n"));
     let env = ns.logs(&["job/works", "--container=env"])?;
     assert!(env.lines().any(|line| line == "GREETING=from the environment"), "{env}");
     assert_eq!(ns.logs(&["job/works", "--container=file"])?.trim_end(), "from a file");
     assert_eq!(ns.logs(&["job/works", "--container=read"])?, "from another container\n");
-    ns.wait("job/fails", "condition=Failed")?;
+    ns.wait("job/fails", "Failed")?;
     let pod = ns.list("pods", "job-name=fails")?;
     assert_eq!(
         pod[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"],

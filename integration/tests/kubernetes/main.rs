@@ -12,6 +12,7 @@ mod chart;
 mod configuration;
 mod density;
 mod deployments;
+mod eviction;
 mod examples;
 mod harness;
 mod hybrid;

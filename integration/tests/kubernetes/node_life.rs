@@ -143,9 +143,7 @@ fn available(ns: &Namespace) -> Result<u64> {
 
 /// New pods of every kind start.
 fn require_new_pods(ns: &Namespace) -> Result<()> {
-    for pod in PODS {
-        ns.ok(&["delete", "pod", pod, "--grace-period=1"])?;
-    }
+    ns.ok(&[&["delete", "pod"], &PODS[..], &["--grace-period=1"]].concat())?;
     begin(ns).map(drop)
 }
 

@@ -137,17 +137,6 @@ of_each! {
         Ok(())
     }
 
-    fn too_much_on_the_nodes_disk_is_evicted(ns) {
-        ns.apply("hoarder")?;
-        let pod = until("the eviction", LONG, || {
-            let pod = ns.get("pod/hoarder")?;
-            Ok((pod["status"]["reason"] == "Evicted").then_some(pod))
-        })?;
-        let message = pod["status"]["message"].as_str().unwrap_or_default();
-        assert!(message.contains("EmptyDir volume \"disk\" exceeds the limit"), "{message}");
-        Ok(())
-    }
-
     fn the_cluster_measures_what_a_pod_uses(ns) {
         limited(ns, "Never", "[fill, /memory/file, '8', +, spin]")?;
         ns.ready("limited")?;

@@ -46,7 +46,7 @@ impl Namespace {
             name,
             ended: false,
         };
-        kubectl::run(cluster.kubectl().args(["create", "namespace", &namespace.name]), None)?.success()?;
+        api::create_namespace(cluster, &namespace.name)?;
         // Before that pods are refused.
         until("the namespace's service account", LONG, || {
             Ok(namespace.get("serviceaccount/default").is_ok().then_some(()))
@@ -69,10 +69,7 @@ impl Namespace {
 
     fn delete(&mut self) -> Result<()> {
         self.ended = true;
-        // What owns pods goes by the namespace's controller, which takes its time.
-        let delete = ["delete", "namespace", &self.name, "--wait=false"];
-        kubectl::run(self.cluster.kubectl().args(delete), None)?.success()?;
-        Ok(())
+        api::delete_namespace(self.cluster, &self.name)
     }
 
     /// `kubectl` in this namespace.
@@ -159,13 +156,29 @@ impl Namespace {
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// Waits for what `kubectl wait --for` understands: `condition=Ready`, `jsonpath={.status.phase}=Failed`, `delete`.
+    /// Waits until a condition of an object, such as a pod's `Ready`, holds.
     ///
     /// # Errors
-    /// Where it does not come about.
+    /// Where it does not come to hold.
     pub fn wait(&self, object: &str, condition: &str) -> Result<()> {
-        let seconds = format!("--timeout={}s", LONG.as_secs());
-        self.ok(&["wait", object, "--for", condition, &seconds]).map(drop)
+        until(&format!("{object}: {condition}"), LONG, || {
+            let object = self.get(object)?;
+            let conditions = object["status"]["conditions"].as_array();
+            let holds = |it: &Value| it["type"] == condition && it["status"] == "True";
+            Ok(conditions.is_some_and(|all| all.iter().any(holds)).then_some(()))
+        })
+    }
+
+    /// Waits until there is no such object any more.
+    ///
+    /// # Errors
+    /// Where it stays.
+    pub fn gone(&self, object: &str) -> Result<()> {
+        let (kind, name) = object.split_once('/').unwrap_or((object, ""));
+        until(&format!("the end of {object}"), LONG, || {
+            let left = self.list(kind, "")?;
+            Ok((!left.iter().any(|it| it["metadata"]["name"] == name)).then_some(()))
+        })
     }
 
     /// Waits until a pod has ended, whichever way; returns its phase.
@@ -186,7 +199,7 @@ impl Namespace {
     /// # Errors
     /// Where they do not become so.
     pub fn ready(&self, pod: &str) -> Result<()> {
-        self.wait(&format!("pod/{pod}"), "condition=Ready")
+        self.wait(&format!("pod/{pod}"), "Ready")
     }
 
     /// What a container has printed.

@@ -13,7 +13,7 @@ tandem-conformance [OPTION]...
   --reports DIR     where reports, output and the table go
   --document FILE   the document that states the results; a difference is reported
   --update          write the results into the document
-  --parallel N      specs at a time, 4 by default
+  --parallel N      specs at a time, 6 by default
   --focus REGEX     only specs whose name matches
   --only HANDLER    only this runtime (runc, tandem); nothing is compared then";
 
@@ -44,7 +44,7 @@ impl Options {
             reports: "target/conformance".into(),
             document: None,
             update: false,
-            parallel: 4,
+            parallel: 6,
             focus: None,
             only: None,
         };

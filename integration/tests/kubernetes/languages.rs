@@ -76,6 +76,10 @@ of_wasm! {
         a_server_answers(ns, "http-hello", "hello from tandem\n")
     }
 
+    fn a_server_in_go_answers(ns) {
+        a_server_answers(ns, "http-go", "hello from go\n")
+    }
+
     fn a_server_in_javascript_answers(ns) {
         a_server_answers(ns, "http-js", "hello from javascript\n")
     }

@@ -1,3 +1,3 @@
 module tandem.dev/guests/go
 
-go 1.21
+go 1.25

@@ -128,7 +128,12 @@ impl Service {
         };
         let pids = match status {
             Status::Creating => Vec::new(),
-            Status::Created { .. } | Status::Running { .. } => cgroups.pids(),
+            Status::Created { pid } | Status::Running { pid } => {
+                let pids = cgroups.pids();
+                // One that has ended is in no cgroup any more, and is not known to have ended before it is reaped. A
+                // shim without processes is taken for a leaked one by a containerd that comes back at this moment.
+                if pids.is_empty() { vec![pid] } else { pids }
+            }
             Status::Stopped { pid, .. } => vec![pid],
         };
         Ok(pids

@@ -60,6 +60,12 @@ pub(crate) fn text(
          [grpc]\naddress = {socket:?}\n\
          [ttrpc]\naddress = {ttrpc:?}\n\
          [cgroup]\npath = \"\"\n\
+         # Two and five seconds by default, which a shim may need on a machine that is busy with other tests.\n\
+         [timeouts]\n\
+         \"io.containerd.timeout.task.state\" = \"60s\"\n\
+         \"io.containerd.timeout.shim.load\" = \"60s\"\n\
+         \"io.containerd.timeout.shim.cleanup\" = \"60s\"\n\
+         \"io.containerd.timeout.shim.shutdown\" = \"60s\"\n\
          # Without this containerd makes /opt/containerd.\n\
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = {opt:?}\n",
         root = home.root(),

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use crate::{Error, Result};
 
 /// containerd's first answer after its start. It boots in 0.1 s; the rest is for a loaded machine.
-pub const BOOT: Duration = Duration::from_secs(20);
+pub const BOOT: Duration = Duration::from_secs(60);
 /// Any single call. First starts compile modules, so this is not the place to measure latency.
 pub const CALL: Duration = Duration::from_secs(60);
 /// The end of a container after its start or its kill.

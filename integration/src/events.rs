@@ -79,6 +79,14 @@ impl Events {
         Ok(events)
     }
 
+    /// Waits until the subscription is in force again, after a restart of containerd.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`].
+    pub async fn resubscribed(&self, session: &Session) -> Result<()> {
+        self.sync(session).await
+    }
+
     /// Publishes markers until one comes back. containerd does not tell when a subscription is in force.
     async fn sync(&self, session: &Session) -> Result<()> {
         let before = self.seen.borrow().markers;

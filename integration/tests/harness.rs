@@ -186,6 +186,7 @@ on_both_generations! {
         assert_eq!(task.status().await?, Status::Running);
         ctd.restart().await?;
         assert_eq!(task.status().await?, Status::Running);
+        events.resubscribed(ctd.session()).await?;
         task.kill_and_delete().await?;
         events.wait_for(container.id(), EventKind::Exit).await?;
         container.remove().await?;

@@ -9,8 +9,8 @@ use tandem_integration::{Code, ContainerBuilder, Containerd, Error, Result, gues
 
 use super::support::{import_file, tandem, with_busybox, with_guest};
 
-/// A second, with room for a machine that is busy with other tests.
-const AT_ONCE: Duration = Duration::from_secs(4);
+/// A moment, with room for a machine that is busy with other tests.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 fn any(type_url: &str, value: Vec<u8>) -> Any {
     Any {

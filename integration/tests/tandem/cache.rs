@@ -59,14 +59,12 @@ on_both_generations! {
         for spoil in spoil {
             let [entry] = entries(cache.path()).try_into().unwrap();
             spoil(&entry);
-            let spoiled = std::fs::read(&entry).unwrap();
             let output = tandem(&ctd, &image).run_to_end().await?;
             assert_eq!(output.stdout, "hello from wasm\n", "{}", output.stderr);
             let [entry] = entries(cache.path()).try_into().unwrap();
             let meta = std::fs::metadata(&entry).unwrap();
             assert_eq!(std::os::unix::fs::MetadataExt::uid(&meta), 0);
             assert_eq!(meta.permissions().mode() & 0o022, 0);
-            assert!(!spoiled.is_empty());
         }
         ctd.stop().await
     }

@@ -24,8 +24,7 @@ on_both_generations! {
         assert_eq!(netns.get(at(8080), "/none").await?.status.as_u16(), 500);
         assert_eq!(netns.get(at(8080), "/log").await?.status.as_u16(), 200);
         assert_eq!(netns.get(at(8080), "/").await?.status.as_u16(), 200);
-        let stderr = task.stderr().map(|stderr| stderr.text()).unwrap_or_default();
-        assert!(stderr.contains("unreachable"), "{stderr}");
+        task.stderr().unwrap().wait_for("unreachable").await?;
         // SIGTERM drains it.
         task.kill(15).await?;
         assert_eq!(task.wait().await?.code, 0);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tandem_integration::task::Status;
-use tandem_integration::{ContainerBuilder, NetNs, Result, on_both_generations};
+use tandem_integration::{ContainerBuilder, NetNs, Result, deadline, on_both_generations};
 
 use super::security::{Both, Running, Seen};
 use super::support::{import_guest, tandem};
@@ -125,7 +125,7 @@ on_both_generations! {
         let forking = Running::start(pod.linux("sleep 999 & echo up; sleep 998")).await?;
         forking.end().await?;
         let seen = pod.linux("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").run_to_end().await?;
-        assert!(!seen.stdout.contains("999"), "{}", seen.stdout);
+        assert!(seen.stdout.contains("sleep") && !seen.stdout.contains("999"), "{}", seen.stdout);
         linux.end().await?;
         pod.end().await
     }
@@ -145,6 +145,10 @@ on_both_generations! {
         let pod = Pod::start(generation, false).await?;
         for (target, name) in pod.waiting().into_iter().zip(["echo.wasm", "sleep"]) {
             let target = Running::start(target).await?;
+            // The shell says that it is up before it becomes the program.
+            let comm = format!("/proc/{}/comm", target.task.pid());
+            let is_it = || std::fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == name);
+            deadline::until("the program", deadline::SOON, || is_it().then_some(())).await?;
             let into = format!("/proc/{}/ns/pid", target.task.pid());
             let debug = pod.linux("cat /proc/1/comm").namespace("pid", Path::new(&into)).run_to_end().await?;
             assert_eq!(debug.stdout, format!("{name}\n"), "{}", debug.stderr);

@@ -1,13 +1,13 @@
 //! Calls that meet: kills during Create and Start, deletes by force and at the same time, ends before anyone waits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem_integration::api::services::v1::{DeleteTaskRequest, KillRequest};
 use tandem_integration::image::Image;
 use tandem_integration::task::Status;
 use tandem_integration::{
     Code, Container, ContainerBuilder, Containerd, Error, EventKind, Events, Generation, Leftover, Leftovers, Result,
-    Task, on_both_generations,
+    Task, deadline, on_both_generations,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -187,11 +187,9 @@ on_both_generations! {
                 remove_abandoned(&container).await?;
                 Leftovers::of(&pair.ctd).assert_clean().await?;
                 // Its id is free again, at the latest once containerd is done with the bundle.
+                let since = Instant::now();
                 let mut again = container.task().await;
-                for _ in 0..5 {
-                    if again.is_ok() {
-                        break;
-                    }
+                while again.is_err() && since.elapsed() < deadline::SOON {
                     sleep(Duration::from_millis(100)).await;
                     again = container.task().await;
                 }
@@ -236,7 +234,8 @@ on_both_generations! {
             let deleted = results.iter().filter(|result| result.is_ok()).count();
             assert_eq!(deleted, 1, "{results:?}");
             for error in results.into_iter().filter_map(std::result::Result::err) {
-                assert_eq!(error.code(), Some(Code::NotFound), "{error}");
+                // A call on its way when the shim ends may find the connection closed.
+                assert!(error.code() == Some(Code::NotFound) || error.message().contains("ttrpc: closed"), "{error}");
             }
             assert_told_in_order(&pair.events, &container).await?;
             container.remove().await?;

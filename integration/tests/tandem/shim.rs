@@ -1,10 +1,11 @@
 //! A look at the shim's two processes from outside: who they are, what they hold.
 
 use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tandem_integration::Task;
+use tandem_integration::{Task, deadline};
 
 /// The processes that serve a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +30,18 @@ pub struct Held {
 impl Shim {
     /// The shim of a task whose first process exists: that one's parent is the zygote, whose parent is the service.
     pub fn of(task: &Task) -> Self {
-        let zygote = parent(i32::try_from(task.pid()).unwrap());
-        Self {
-            service: parent(zygote),
-            zygote,
+        let pid = i32::try_from(task.pid()).unwrap();
+        let since = Instant::now();
+        loop {
+            // For a moment the parent is the worker that made it, a child of the zygote.
+            if let Some(zygote) = parent(pid)
+                && let Some(service) = parent(zygote)
+                && std::fs::read_to_string(format!("/proc/{service}/comm")).is_ok_and(|name| name == "tandem-shim\n")
+            {
+                return Self { service, zygote };
+            }
+            assert!(since.elapsed() < deadline::SOON, "no shim above process {pid}");
+            std::thread::sleep(deadline::POLL);
         }
     }
 
@@ -61,8 +70,8 @@ pub fn kill9(pid: i32) {
 }
 
 /// The parent of `pid`, from proc_pid_stat(5).
-fn parent(pid: i32) -> i32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after = stat.rsplit_once(')').unwrap().1;
-    after.split_whitespace().nth(1).unwrap().parse().unwrap()
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(1)?.parse().ok()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tandem_integration::deadline::{SOON, until};
 use tandem_integration::image::Image;
 use tandem_integration::{
     Code, Container, ContainerBuilder, Containerd, Error, Generation, NetNs, Result, on_both_generations,
@@ -11,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::shim::{Shim, held};
+use super::shim::{Held, Shim, held};
 use super::support::{import_guest, tandem, with_busybox};
 
 /// Tasks of one soak; the two generations share a thousand.
@@ -304,7 +305,7 @@ on_both_generations! {
             creates.spawn(async move {
                 let container = builder.create().await?;
                 let task = container.task().await?;
-                Ok::<_, Error>((container, task))
+                Ok::<_, Error>((number, container, task))
             });
         }
         let mut all = Vec::new();
@@ -314,7 +315,7 @@ on_both_generations! {
         let each = (memory_kib(&node.ctd) - alone) / (2 * EACH as u64);
         assert!(each < 3 * 1024, "{each} KiB for each");
         let mut ends = JoinSet::new();
-        for (number, (container, mut task)) in all.into_iter().enumerate() {
+        for (number, container, mut task) in all {
             ends.spawn(async move {
                 if number % 4 == 1 {
                     task.start().await?;
@@ -333,8 +334,6 @@ on_both_generations! {
 
     async fn the_shim_of_a_long_lived_pod_does_not_grow(generation: Generation) -> Result<()> {
         const CYCLES: usize = 40;
-        // What watched a container ends a moment after its Delete was answered.
-        const SETTLED: Duration = Duration::from_millis(300);
         let node = Node::start(generation).await?;
         let sandbox = node.container("sleep").sandbox().create().await?;
         let mut pause = sandbox.task().await?;
@@ -346,13 +345,19 @@ on_both_generations! {
             live(life, node.container(life.program()).in_sandbox(sandbox.id()), None).await?;
             // What a process grows to by its first uses is not a leak.
             if cycle == CYCLES {
-                tokio::time::sleep(SETTLED).await;
+                // Of each of the two one child stays: the zygote, and the pause.
+                until("the last worker's end", SOON, || shim.both().iter().all(|pid| held(*pid).children == 1).then_some(())).await?;
                 before = Some(shim.both().map(held));
             }
         }
-        tokio::time::sleep(SETTLED).await;
-        for (before, after) in before.unwrap().iter().zip(shim.both().map(held)) {
-            assert_eq!((before.fds, before.children), (after.fds, after.children));
+        let before = before.unwrap();
+        // What watched a container ends a moment after its Delete was answered.
+        until("as few descriptors and children as before", SOON, || {
+            let as_before = |(before, pid): (&Held, i32)| held(pid).fds <= before.fds && held(pid).children == 1;
+            before.iter().zip(shim.both()).all(as_before).then_some(())
+        })
+        .await?;
+        for (before, after) in before.iter().zip(shim.both().map(held)) {
             // The heap settles for some hundred cycles; 2 KiB that each of them kept would show.
             let growth = after.anonymous_kib.saturating_sub(before.anonymous_kib);
             assert!(growth < 160, "{} cycles cost {growth} KiB: {before:?}, {after:?}", 2 * CYCLES);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tandem_integration::deadline::{SOON, until};
 use tandem_integration::{Code, Containerd, Result, on_both_generations};
 
+use super::shim::{Shim, kill9};
 use super::support::{WAITING, end, running, tandem, with_tools};
 
 const GUEST: &[&str] = &["/echo.wasm", "print", "out", "+", "stderr", "err"];
@@ -19,7 +20,7 @@ fn logger(ctd: &Containerd, script: &str) -> PathBuf {
     path
 }
 
-const LOGS: &str = "echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $1\" >\"$2.started\"\nexec 5>&-\ncat <&3 >\"$2.out\" &\ncat <&4 >\"$2.err\"\nwait\necho ended >>\"$2.started\"";
+const LOGS: &str = "trap '' TERM\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID $1\" >\"$2.started\"\nexec 5>&-\ncat <&3 >\"$2.out\" &\ncat <&4 >\"$2.err\"\nwait\necho ended >>\"$2.started\"";
 
 on_both_generations! {
     async fn output_goes_into_a_file(generation: Generation) -> Result<()> {
@@ -115,12 +116,7 @@ on_both_generations! {
         let uri = format!("binary://{}?file={}", program.display(), log.display());
         let mut task = container.task_with(|request| request.stdout = uri).await?;
         task.start().await?;
-        let parent = |pid: u32| -> u32 {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
-        };
-        let shim = i32::try_from(parent(parent(task.pid()))).unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+        kill9(Shim::of(&task).service);
         let ended = || std::fs::read_to_string(log.with_extension("started")).is_ok_and(|text| text.ends_with("ended\n"));
         until("the logging program's end", SOON, || ended().then_some(())).await?;
         let _ = task.wait().await;

@@ -32,9 +32,9 @@ on_both_generations! {
         terminal.resize(101, 51)?;
         shows_size(&mut terminal, "51 101").await?;
         // What has echoed a line is what the key interrupts.
-        terminal.enter("cat\n")?;
-        // The shell would take for its own what it reads along.
-        tokio::time::sleep(PROMPT).await;
+        // Within one line the shell does not read what is typed for its program.
+        terminal.enter("echo cat-$((1+1)); cat\n")?;
+        terminal.wait_for("cat-2\n").await?;
         terminal.enter("echoed\n")?;
         terminal.wait_for("echoed\nechoed\n").await?;
         terminal.enter("\x03")?;

@@ -319,7 +319,7 @@ mod tests {
             let begin = Instant::now();
             refusal(&source);
             assert!(
-                begin.elapsed() < Duration::from_millis(100),
+                begin.elapsed() < Duration::from_secs(5),
                 "{start:?} took {:?}",
                 begin.elapsed()
             );
@@ -344,7 +344,7 @@ mod tests {
         source.file.set_len(256 << 20).unwrap();
         let begin = Instant::now();
         source.inspect(&Limits::default()).unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn requests_that_compute_for_ever_stop_neither_the_others_nor_the_end() {
     assert!(stderr.contains("requests were still running"), "{stderr}");
     let took = start.elapsed();
     let grace = tandem_engine::http::DRAIN_GRACE;
-    assert!(took >= grace && took < grace + Duration::from_secs(2), "{took:?}");
+    assert!(took >= grace && took < grace + Duration::from_secs(20), "{took:?}");
 }
 
 #[test]

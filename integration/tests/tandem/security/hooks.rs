@@ -125,7 +125,7 @@ on_both_generations! {
             let container = failing(builder, "createRuntime", hook).create().await?;
             let error = container.task().await.unwrap_err();
             assert!(error.message().contains("timeout"), "{error}");
-            assert!(began.elapsed() < std::time::Duration::from_secs(10));
+            assert!(began.elapsed() < std::time::Duration::from_secs(25), "not by its timeout, but by its own end");
             container.remove().await?;
         }
         both.stop().await

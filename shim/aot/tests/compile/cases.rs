@@ -111,7 +111,7 @@ pub fn a_large_module_that_is_garbage_fails_fast() {
     let begin = Instant::now();
     let error = fixture.cache.get_or_compile(&fixture.engine, &source).unwrap_err();
     assert!(error.to_string().contains("more than the 536870912 bytes"), "{error}");
-    assert!(begin.elapsed() < Duration::from_millis(200), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 pub fn another_engine_gets_an_entry_of_its_own() {

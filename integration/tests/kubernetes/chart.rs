@@ -5,31 +5,12 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{Cluster, Error, LONG, Namespace, Result, SOON, Subject, until, wrong};
-
-const HOME: &str = "tandem-system";
-/// What an installer may touch on any kind of node.
-const TREE: &str = "cd / && find etc/containerd etc/k0s opt/tandem var/lib/tandem \
-                    var/lib/rancher/k3s/agent/etc/containerd -type f -exec sha256sum {} + 2>/dev/null | sort -k 2";
+use crate::harness::{Cluster, Error, Namespace, Result, SOON, Subject, until, wrong};
+use crate::installation::{HOME, agents_come_up, json, labels, no_object_is_left, trees};
 
 /// Where the first test notes for the last what the nodes were like.
 fn before() -> PathBuf {
     Cluster::dir().join("before-tandem")
-}
-
-/// The label of each node that sends pods of the RuntimeClass there, empty without one.
-fn labels(cluster: &Cluster) -> Result<[String; 2]> {
-    let label = |node: &str| {
-        let path = r"jsonpath={.metadata.labels.tandem\.dev/ready}";
-        cluster.ok(&["get", "node", node, "--output", path])
-    };
-    Ok([label(cluster.node_name())?, label(cluster.second_name())?])
-}
-
-/// What an installer may touch, on both nodes.
-fn trees(cluster: &Cluster) -> Result<String> {
-    let tree = ["sh", "-c", TREE];
-    Ok(format!("{}\n{}", cluster.node(&tree)?, cluster.second(&tree)?))
 }
 
 /// What an account asked the API server for and what it was answered, by the audit log: `get nodes`, and whether that
@@ -90,44 +71,10 @@ fn an_installation_makes_the_nodes_ready() -> Result<()> {
     cluster
         .helm(&["install", "tandem", &chart, "--values", &values, "--set", &repository])?
         .success()?;
-    if cluster.is_one_program() {
-        until("agents that ask for their nodes' restart", LONG, || {
-            let asking = "jsonpath={.items[?(@.reason==\"TandemAwaitsRestart\")].involvedObject.name}";
-            let asking = cluster.ok(&["get", "events", "--namespace", "default", "--output", asking])?;
-            let all = [cluster.node_name(), cluster.second_name()];
-            Ok(all
-                .iter()
-                .all(|node| asking.split_whitespace().any(|name| name == *node))
-                .then_some(()))
-        })?;
-        cluster.restart("node")?;
-        cluster.restart("second")?;
-    }
-    cluster.ok(&[
-        "rollout",
-        "status",
-        "daemonset/tandem",
-        "--namespace",
-        HOME,
-        "--timeout=150s",
-    ])?;
-
-    assert_eq!(labels(&cluster)?, ["true", "true"]);
-    let node = cluster.ok(&["get", "node", cluster.node_name(), "--output=json"])?;
-    let node: Value = serde_json::from_str(&node).map_err(|cause| Error::Setup(cause.to_string()))?;
-    assert!(
-        node["metadata"]["labels"]["tandem.dev/version"].is_string(),
-        "{}",
-        node["metadata"]["labels"]
-    );
-    // The kubelet looks for new handlers when it renews the node's status.
-    until("the handler in the node's status", LONG, || {
-        let path = "jsonpath={.status.runtimeHandlers[*].name}";
-        let handlers = cluster.ok(&["get", "node", cluster.node_name(), "--output", path])?;
-        Ok(handlers.split_whitespace().any(|name| name == "tandem").then_some(()))
-    })?;
-    let handler = cluster.ok(&["get", "runtimeclass", "tandem", "--output=jsonpath={.handler}"])?;
-    assert_eq!(handler, "tandem");
+    agents_come_up(&cluster)?;
+    let node = json(&cluster.ok(&["get", "node", cluster.node_name(), "--output=json"])?)?;
+    let labels = &node["metadata"]["labels"];
+    assert!(labels["tandem.dev/version"].is_string(), "{labels}");
     Ok(())
 }
 
@@ -135,7 +82,7 @@ fn is_refused_while_pods_run(ns: &Namespace) -> Result<()> {
     let cluster = ns.cluster;
     ns.apply("life")?;
     ns.ready("guest")?;
-    let refusal = cluster.helm(&["uninstall", "tandem", "--timeout=150s"])?;
+    let refusal = cluster.helm(&["uninstall", "tandem", "--timeout=400s"])?;
     assert_ne!(refusal.code, 0, "{refusal}");
     let reason = cluster.ok(&["logs", "job/tandem-uninstall", "--namespace", HOME])?;
     assert!(reason.contains("would lose"), "{reason}");
@@ -162,21 +109,13 @@ fn removal_is_refused_while_pods_run_and_then_leaves_no_trace() -> Result<()> {
         "sleep",
         "1000",
     ])?;
-    bystander(&["wait", "pod/bystander", "--for=condition=Ready", "--timeout=60s"])?;
+    bystander(&["wait", "pod/bystander", "--for=condition=Ready", "--timeout=400s"])?;
 
-    cluster.helm(&["uninstall", "tandem", "--timeout=300s"])?.success()?;
+    cluster.helm(&["uninstall", "tandem", "--timeout=400s"])?.success()?;
     assert_eq!(labels(cluster)?, ["", ""]);
     let earlier = fs::read_to_string(before()).map_err(Error::system("cannot read", before()))?;
     assert_eq!(trees(cluster)?, earlier, "the nodes' files are as before");
-    for kind in [
-        "runtimeclass",
-        "clusterrole",
-        "clusterrolebinding",
-        "validatingadmissionpolicy",
-    ] {
-        let left = cluster.ok(&["get", kind, "--output=name"])?;
-        assert!(!left.contains("tandem"), "{kind}: {left}");
-    }
+    no_object_is_left(cluster)?;
     let state = bystander(&[
         "get",
         "pod/bystander",

@@ -150,7 +150,7 @@ cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
 maxPods: 300
-podPidsLimit: 1024
+podPidsLimit: 256
 serializeImagePulls: false
 # The first container of an image of megabytes waits for its compilation, on a machine that is busy with tests.
 runtimeRequestTimeout: 10m

@@ -35,7 +35,7 @@ fn start(node: &Node, api: &Api, more: &[&str]) -> Child {
 async fn until(node: &mut Node, what: &str, mut holds: impl FnMut(&Node) -> bool) {
     let since = Instant::now();
     while !holds(node) {
-        assert!(since.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        assert!(since.elapsed() < Duration::from_secs(180), "{what} did not happen");
         node.serve_restart().await;
         sleep(Duration::from_millis(10)).await;
     }

@@ -53,14 +53,14 @@ impl Cri {
             verbose: false,
         };
         let mut images = ImageServiceClient::new(self.channel.clone());
-        while images
+        let since = std::time::Instant::now();
+        // CRI answers some time after containerd does.
+        while !images
             .image_status(request.clone())
             .await
-            .unwrap()
-            .into_inner()
-            .image
-            .is_none()
+            .is_ok_and(|answer| answer.into_inner().image.is_some())
         {
+            assert!(since.elapsed().as_secs() < 60, "CRI does not see {image}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

@@ -18,7 +18,7 @@ fn memory(ns: &Namespace) -> Result<f32> {
 fn many_pods(ns: &Namespace) -> Result<()> {
     ns.apply("dense")?;
     // The image is there, and its code is compiled.
-    ns.ok(&["rollout", "status", "deployment/dense", "--timeout=240s"])?;
+    ns.ok(&["rollout", "status", "deployment/dense", "--timeout=400s"])?;
     let before = memory(ns)?;
     let began = Instant::now();
     ns.ok(&["scale", "deployment/dense", &format!("--replicas={PODS}")])?;

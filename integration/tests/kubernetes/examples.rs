@@ -46,8 +46,8 @@ of_wasm! {
     fn an_api_in_wasm_keeps_its_counts_in_redis_in_a_container(ns) {
         apply(ns, "hybrid.yaml")?;
         open_volume(ns, "data-store-0")?;
-        ns.ok(&["rollout", "status", "statefulset/store", "--timeout=150s"])?;
-        ns.ok(&["rollout", "status", "deployment/greetings", "--timeout=150s"])?;
+        ns.ok(&["rollout", "status", "statefulset/store", "--timeout=400s"])?;
+        ns.ok(&["rollout", "status", "deployment/greetings", "--timeout=400s"])?;
         let image = format!("{}/busybox:1", ns.cluster.registry());
         // The policies let a new pod in as soon as they know its address.
         let ask = "for i in 1 2 3 4 5 6; do until wget -q -O - http://greetings/greet/you; do sleep 0.3; done; done";
@@ -59,10 +59,10 @@ of_wasm! {
         assert_eq!(count.stdout.trim(), "6", "{count}");
         // It is on the volume, so it is there when the database is not any more.
         ns.ok(&["delete", "pod", "store-0"])?;
-        ns.ok(&["rollout", "status", "statefulset/store", "--timeout=150s"])?;
-        let count = ns.exec("store-0", &["redis-cli", "get", "greetings:you"])?;
-        assert_eq!(count.stdout.trim(), "6", "{count}");
-        Ok(())
+        until("the count in the new database", LONG, || {
+            let count = ns.exec("store-0", &["redis-cli", "get", "greetings:you"])?;
+            Ok((count.stdout.trim() == "6").then_some(()))
+        })
     }
 
     fn a_wasm_container_and_its_linux_sidecar_share_network_and_volume(ns) {

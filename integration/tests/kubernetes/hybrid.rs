@@ -1,6 +1,6 @@
 //! Pods with containers of both kinds.
 
-use crate::harness::{LONG, Result, SOON, of_each, of_wasm, until};
+use crate::harness::{LONG, Result, of_each, of_wasm, until};
 
 of_wasm! {
     fn a_guest_and_a_linux_sidecar_share_localhost_and_a_directory(ns) {
@@ -64,7 +64,7 @@ of_each! {
         assert_eq!(started, "by the hook\n");
         ns.ok(&["delete", "pod", "hooks", "--wait=false"])?;
         // The witness sees the file while the pod ends, and is there a little longer than its sibling.
-        let seen = until("what the hook has written", SOON, || {
+        let seen = until("what the hook has written", LONG, || {
             let log = ns.kubectl(&["logs", "hooks", "--container=witness"])?;
             Ok((log.stdout.contains("by the hook")).then_some(()))
         });

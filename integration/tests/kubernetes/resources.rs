@@ -62,14 +62,18 @@ of_each! {
     }
 
     fn too_much_memory_is_killed_and_restarted(ns) {
-        limited(ns, "Always", "[print, filling, +, fill, /memory/file, '64']")?;
-        // What it wrote counts for the pod as long as that lives, so a later start may not even get that far.
-        let killed = |status: &Value| {
-            let ends = [&status["state"], &status["lastState"]].map(|state| state["terminated"].clone());
-            ends.into_iter().find(|end| end["reason"] == "OOMKilled")
-        };
-        let end = until("the kill", LONG, || Ok(killed(&ns.status("limited", "main")?)))?;
-        assert_eq!(end["exitCode"], 137, "{end}");
+        let args = "[print, filling, +, fill, /memory/file, '64']";
+        let end = until("a kill that is told as such", LONG, || {
+            limited(ns, "Never", args)?;
+            assert_eq!(ns.ended("limited")?, "Failed");
+            let end = ns.status("limited", "main")?["state"]["terminated"].clone();
+            ns.ok(&["delete", "pod", "limited"])?;
+            // runc's shim may tell of the end before it has heard of the reason.
+            Ok((end["reason"] == "OOMKilled" || ns.subject != Subject::Runc).then_some(end))
+        })?;
+        assert_eq!((&end["exitCode"], &end["reason"]), (&137.into(), &"OOMKilled".into()), "{end}");
+        // What it wrote counts for the pod as long as that lives, so that its second start may not get that far.
+        limited(ns, "Always", args)?;
         until("a restart", LONG, || {
             Ok((ns.status("limited", "main")?["restartCount"].as_i64() > Some(0)).then_some(()))
         })
@@ -112,8 +116,8 @@ of_each! {
         let before = ns.status("resized", "main")?;
         resize(ns, r#"{"requests": {"cpu": "30m", "memory": "24Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}"#)?;
         until("the new limits", LONG, || {
-            let now = (memory_limit(ns, "resized")?, cpu_limit(ns, "resized")?);
-            Ok((now == ((64 << 20).to_string(), "20000".to_owned())).then_some(()))
+            let now = memory_limit(ns, "resized").and_then(|memory| Ok((memory, cpu_limit(ns, "resized")?)));
+            Ok(now.is_ok_and(|now| now == ((64 << 20).to_string(), "20000".to_owned())).then_some(()))
         })?;
         let status = until("a status with the new limits", LONG, || {
             let status = ns.status("resized", "main")?;
@@ -133,8 +137,9 @@ of_each! {
         let log = ns.logged(&["forker", "--container=many"], "can't fork")?;
         assert!(log.contains("Resource temporarily unavailable"), "{log}");
         // Not the neighbour's fault, and not its end.
-        assert!(ns.status("forker", "main")?["state"]["running"].is_object());
-        Ok(())
+        until("the neighbour that runs on", LONG, || {
+            Ok(ns.status("forker", "main")?["state"]["running"].is_object().then_some(()))
+        })
     }
 
     fn the_cluster_measures_what_a_pod_uses(ns) {
@@ -145,12 +150,13 @@ of_each! {
             let number = |text: Option<&str>, unit| text?.strip_suffix(unit)?.parse::<u32>().ok();
             let mut words = answer.stdout.split_whitespace().skip(1);
             let (cpu, memory) = (number(words.next(), "m"), number(words.next(), "Mi"));
-            // A tenth of a processor at most, and the file it has made.
-            Ok((cpu >= Some(50) && cpu <= Some(150) && memory >= Some(8) && memory <= Some(32)).then_some(()))
+            // A tenth of a processor at most, of which others leave it what they do not use, and the file it has made.
+            Ok((cpu >= Some(5) && cpu <= Some(150) && memory >= Some(8) && memory <= Some(32)).then_some(()))
         })?;
-        let node = ns.ok(&["top", "node", ns.cluster.node_name(), "--no-headers"])?;
-        assert!(node.split_whitespace().nth(1).is_some_and(|cpu| cpu.ends_with('m')), "{node}");
-        Ok(())
+        until("numbers of the node", LONG, || {
+            let node = ns.kubectl(&["top", "node", ns.cluster.node_name(), "--no-headers"])?.stdout;
+            Ok(node.split_whitespace().nth(1).is_some_and(|cpu| cpu.ends_with('m')).then_some(()))
+        })
     }
 }
 
@@ -179,11 +185,10 @@ of_wasm! {
     }
 
     fn a_guest_that_computes_lets_its_pod_be_looked_at(ns) {
-        assert_eq!(ns.subject, Subject::Wasm);
         limited(ns, "Never", "[spin]")?;
         ns.ready("limited")?;
         assert_eq!(ns.exec("limited", &["/echo.wasm", "print", "here"])?.stdout, "here\n");
         assert!(ns.stays(Duration::from_secs(2), || Ok(ns.status("limited", "main")?["state"]["running"].is_object()))?);
-        ns.ok(&["delete", "pod", "limited", "--timeout=60s"]).map(drop)
+        ns.ok(&["delete", "pod", "limited", "--timeout=400s"]).map(drop)
     }
 }

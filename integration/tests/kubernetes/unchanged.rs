@@ -6,7 +6,7 @@ use crate::harness::{LONG, of_wasm, until};
 of_wasm! {
     fn a_deployment_in_the_style_of_runwasi_runs(ns) {
         ns.apply("runwasi-style")?;
-        ns.ok(&["rollout", "status", "deployment/wasi-demo", "--timeout=240s"])?;
+        ns.ok(&["rollout", "status", "deployment/wasi-demo", "--timeout=400s"])?;
         let pods = ns.list("pods", "app=wasi-demo")?;
         assert_eq!(pods.len(), 3);
         ns.logged(&["deployment/wasi-demo"], "This is a song that never ends.")?;
@@ -15,7 +15,7 @@ of_wasm! {
 
     fn a_deployment_in_the_style_of_spinkube_serves_on_its_port(ns) {
         ns.apply("spin-style")?;
-        ns.ok(&["rollout", "status", "deployment/wasm-spin", "--timeout=240s"])?;
+        ns.ok(&["rollout", "status", "deployment/wasm-spin", "--timeout=400s"])?;
         let image = format!("{}/busybox:1", ns.cluster.registry());
         let ask = "until timeout 5 wget -q -O - http://wasm-spin/; do sleep 0.3; done";
         ns.ok(&["run", "client", "--image", &image, "--restart=Never", "--", "sh", "-c", ask])?;

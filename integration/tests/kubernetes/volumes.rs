@@ -35,8 +35,8 @@ of_each! {
         // The kubelet looks again when something of the pod changes, else within a minute or two.
         ns.ok(&["annotate", "pod", "changing", "looked=at"])?;
         until("the new content", LONG, || {
-            let color = ns.exec("changing", &[ns.subject.program(), "cat", "/settings/color"])?.success()?;
-            Ok((color == "red").then_some(()))
+            let color = ns.exec("changing", &[ns.subject.program(), "cat", "/settings/color"])?;
+            Ok((color.stdout == "red").then_some(()))
         })
     }
 

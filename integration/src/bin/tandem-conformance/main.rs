@@ -21,7 +21,7 @@ mod table;
 
 use std::{fs, path::Path, process::ExitCode, time::Instant};
 
-use tandem_integration::{Error, Leftovers, Result, generation::tandem_shim};
+use tandem_integration::{Error, Leftovers, Result, deadline, generation::tandem_shim};
 use tokio::signal::unix::{SignalKind, signal};
 
 use node::Node;
@@ -145,7 +145,14 @@ async fn pass(suite: &Suite, node: &Node, run: &Run<'_>) -> Result<(Outcomes, Ve
         Err(error) => return Err(error),
     };
     left.extend(removed.err().map(|error| error.to_string()));
-    left.extend(node.remains().into_iter().filter(|thing| !remained.contains(thing)));
+    let new = || {
+        let mut remains = node.remains();
+        remains.retain(|thing| !remained.contains(thing));
+        remains
+    };
+    // What is on its way out is not left behind.
+    let _ = deadline::until("nothing left", deadline::SOON, || new().is_empty().then_some(())).await;
+    left.extend(new());
     Ok((
         outcomes,
         left.into_iter()

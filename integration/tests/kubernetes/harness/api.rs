@@ -3,9 +3,9 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio, id},
     sync::OnceLock,
     thread,
@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 use tandem_integration::{Error, Result};
 
-use super::{Cluster, SOON, until, wrong};
+use super::{Cluster, LONG, SOON, until, wrong};
 
 /// The address of one object, as `kind/name`, or of all of a kind in a namespace.
 fn path(namespace: &str, object: &str) -> Result<String> {
@@ -91,28 +91,37 @@ pub fn delete_namespace(cluster: &'static Cluster, name: &str) -> Result<()> {
     request(cluster, "DELETE", &path(name, "pods")?, "").map(drop)
 }
 
+/// Asks until there is an answer, as `kubectl` does: an API server that is busy says so and wants to be asked again.
 fn request(cluster: &'static Cluster, method: &str, path: &str, body: &str) -> Result<Value> {
     let socket = socket(cluster)?;
-    let mut stream = UnixStream::connect(socket).map_err(Error::system("cannot reach", socket))?;
-    // In HTTP/1.0 the end of the body is that of the connection.
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream
-        .write_all(request.as_bytes())
-        .map_err(Error::system("cannot ask", socket))?;
+    let mut again = false;
+    until(&format!("an answer to {method} {path}"), LONG, || {
+        let answer = ask(socket, method, path, body);
+        let is_again = std::mem::replace(&mut again, true);
+        let (status, body) = match &answer {
+            Ok(answer) => answer.split_once("\r\n\r\n").unwrap_or((answer, "")),
+            Err(_) => ("", ""),
+        };
+        match status.split_whitespace().nth(1).unwrap_or_default() {
+            "" | "429" => Ok(None),
+            status if status.starts_with('5') => Ok(None),
+            // What was asked for before was done, although no answer came.
+            "409" if is_again && method == "POST" => Ok(Some(Value::Null)),
+            status if status.starts_with('2') => serde_json::from_str(body)
+                .map(Some)
+                .map_err(|cause| Error::Setup(format!("{path}: {cause}"))),
+            _ => wrong(format!("{method} {path}: {body}")),
+        }
+    })
+}
+
+/// One request; in HTTP/1.0 the end of the answer is that of the connection.
+fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json");
+    let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .map_err(Error::system("no answer of", socket))?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    if !head
-        .split_whitespace()
-        .nth(1)
-        .is_some_and(|status| status.starts_with('2'))
-    {
-        return wrong(format!("{method} {path}: {body}"));
-    }
-    serde_json::from_str(body).map_err(|cause| Error::Setup(format!("{path}: {cause}")))
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

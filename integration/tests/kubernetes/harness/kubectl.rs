@@ -11,9 +11,9 @@ use std::{
 use tandem_integration::{Error, Result};
 
 /// What follows at once from what was done, on a machine that has other things to do too.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 /// Whatever has pods to start, an image to pull, or a module of megabytes to compile.
-pub const LONG: Duration = Duration::from_secs(240);
+pub const LONG: Duration = Duration::from_secs(480);
 
 /// What a program printed, and how it ended.
 #[derive(Clone, Debug)]

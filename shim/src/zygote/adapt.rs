@@ -100,8 +100,7 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
         .and_then(|linux| linux.rootfs_propagation().as_deref())
         == Some("shared");
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    // With a user namespace the sources of bind mounts are staged, and the container's cgroups are not there yet.
-    if user_namespace.is_none() && !around.hierarchies.is_empty() {
+    if !around.hierarchies.is_empty() {
         let expand = |mount: Mount| match cgroups::is_cgroup(&mount) {
             true => cgroups::mount_hierarchies(&mount, &around.hierarchies),
             false => vec![mount],
@@ -109,6 +108,10 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
         mounts = mounts.into_iter().flat_map(expand).collect();
     }
     for (index, mount) in mounts.iter_mut().enumerate() {
+        // What would be staged is not there yet.
+        if cgroups::is_of_the_container(mount, &around.hierarchies) {
+            continue;
+        }
         if let Some(what) = adapt_mount(mount, around, user_namespace.as_ref(), shares_root)? {
             staged.push(Staged { mount: index, what });
         }
@@ -120,14 +123,8 @@ pub fn adapt(original: &Spec, around: &Surroundings) -> Result<Option<Adapted>> 
         });
         mounts.push(device_mount(&device));
     }
-    let read_only = cgroups::read_only(&mounts, around);
     if spec.mounts().is_some() || !mounts.is_empty() {
         spec.set_mounts(Some(mounts));
-    }
-    if let Some(linux) = spec.linux_mut()
-        && !read_only.is_empty()
-    {
-        linux.readonly_paths_mut().get_or_insert_default().extend(read_only);
     }
     let namespaces = match user_namespace {
         Some(_) => joined_namespaces(&spec),

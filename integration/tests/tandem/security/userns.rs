@@ -166,10 +166,13 @@ on_both_generations! {
         let namespaces = Seen { pid: sandbox.pid() };
         for builder in both.waiting() {
             let of = |name: &str| format!("/proc/{}/ns/{name}", namespaces.pid);
-            let builder = ["user", "network", "ipc", "uts"].into_iter().fold(builder.in_sandbox(pod.id()), |builder, name| {
+            let builder = ["user", "network", "ipc", "uts", "pid"].into_iter().fold(builder.in_sandbox(pod.id()), |builder, name| {
                 let kind = if name == "net" { "network" } else { name };
                 builder.namespace(kind, Path::new(&of(if name == "network" { "net" } else { name })))
             });
+            // By a pid that means nothing on the host its cgroups cannot be found.
+            let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+            let builder = builder.pids_limit(77).mount("/sys/fs/cgroup", "cgroup", "cgroup", &options);
             let container = builder.edit(|spec| {
                 spec["linux"]["uidMappings"] = mapping();
                 spec["linux"]["gidMappings"] = mapping();
@@ -178,9 +181,14 @@ on_both_generations! {
             task.start().await?;
             task.stdout().wait_for("up").await?;
             let seen = Seen { pid: task.pid() };
-            for name in ["ns/user", "ns/net", "ns/ipc", "ns/uts"] {
+            for name in ["ns/user", "ns/net", "ns/ipc", "ns/uts", "ns/pid"] {
                 assert_eq!(seen.link(name), namespaces.link(name), "{name}");
             }
+            let limit = ["pids/pids.max", "pids.max"].map(|file| seen.path(&format!("/sys/fs/cgroup/{file}")));
+            let limit = limit.iter().find(|file| file.exists()).unwrap();
+            assert_eq!(std::fs::read_to_string(limit).unwrap(), "77\n");
+            let written = std::fs::write(limit, "9").unwrap_err();
+            assert_eq!(written.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{written}");
             assert!(seen.status()["Uid"].starts_with(&BASE.to_string()));
             task.kill_and_delete().await?;
             container.remove().await?;

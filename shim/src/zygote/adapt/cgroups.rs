@@ -5,36 +5,9 @@ use std::path::{Path, PathBuf};
 use libcgroups::common::{CgroupConfig, cgroup_v1_directories};
 use oci_spec::runtime::Mount;
 
-use super::Surroundings;
 use crate::bundle::Bundle;
 use crate::fault::{Fault, Result};
 use crate::zygote::wire::Create;
-
-/// libcontainer mounts v1 hierarchies writable whatever the spec says; a container could then raise its own limits.
-/// Only where they are left to it.
-pub fn read_only(mounts: &[Mount], around: &Surroundings) -> Vec<String> {
-    let is_read_only = |mount: &&Mount| {
-        is_cgroup(mount)
-            && mount
-                .options()
-                .as_ref()
-                .is_some_and(|options| options.iter().any(|o| o == "ro"))
-    };
-    let names = || {
-        around
-            .hierarchies
-            .iter()
-            .filter_map(|(mount_point, _)| mount_point.file_name())
-    };
-    let read_only = mounts.iter().filter(is_read_only).flat_map(|mount| {
-        let destination = mount.destination();
-        std::iter::once(destination.clone()).chain(names().map(move |name| destination.join(name)))
-    });
-    match around.hierarchies.is_empty() {
-        true => Vec::new(),
-        false => read_only.map(|path| path.display().to_string()).collect(),
-    }
-}
 
 /// Where each v1 hierarchy is mounted and the container's directory in it; empty with cgroup v2.
 pub fn hierarchies(bundle: &Bundle, create: &Create) -> Result<Vec<(PathBuf, PathBuf)>> {
@@ -57,8 +30,15 @@ pub fn is_cgroup(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("cgroup")
 }
 
+/// Whether it is a mount of the container's own directory in a hierarchy, which is made after all sources are staged.
+pub fn is_of_the_container(mount: &Mount, hierarchies: &[(PathBuf, PathBuf)]) -> bool {
+    let source = mount.source().as_ref();
+    hierarchies.iter().any(|(_, directory)| source == Some(directory))
+}
+
 /// libcontainer looks for the container's cgroups by a pid that means nothing in a PID namespace that the container
-/// joins. So each hierarchy is mounted as the bind mount that it is, and as read-only as the spec says.
+/// joins, and mounts them writable whatever the spec says: a container could raise its own limits. So each hierarchy is
+/// mounted as the bind mount that it is, and as read-only as the spec says.
 pub fn mount_hierarchies(mount: &Mount, hierarchies: &[(PathBuf, PathBuf)]) -> Vec<Mount> {
     let options = mount.options().as_deref().unwrap_or_default();
     let read_only = options.iter().any(|option| option == "ro");

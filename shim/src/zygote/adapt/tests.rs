@@ -200,15 +200,16 @@ fn a_cgroup_mount_becomes_one_for_each_hierarchy_and_stays_read_only() {
 }
 
 #[test]
-fn cgroups_that_are_left_to_libcontainer_are_read_only_all_the_same() {
+fn the_containers_cgroups_are_not_staged_in_a_user_namespace() {
     let adapted = adapted(|spec| {
         spec["mounts"] =
             json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] }]);
         spec["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "user" }]);
     });
-    let linux = adapted.spec.linux().as_ref().unwrap();
-    let paths = ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct"].map(String::from);
-    assert_eq!(linux.readonly_paths().as_deref().unwrap(), paths);
+    let mounts = adapted.spec.mounts().as_ref().unwrap();
+    let own = Path::new("/sys/fs/cgroup/cpu,cpuacct/pods/c");
+    assert!(mounts[1..].iter().all(|mount| mount.source().as_deref() == Some(own)));
+    assert!(adapted.staged.is_empty());
 }
 
 #[test]

@@ -40,15 +40,7 @@ pub fn agents_come_up(cluster: &Cluster) -> Result<()> {
         cluster.restart("node")?;
         cluster.restart("second")?;
     }
-    let rollout = [
-        "rollout",
-        "status",
-        "daemonset/tandem",
-        "--namespace",
-        HOME,
-        "--timeout=400s",
-    ];
-    cluster.ok(&rollout)?;
+    agents_are_ready(cluster)?;
     assert_eq!(labels(cluster)?, ["true", "true"]);
     // The kubelet looks for new handlers when it renews the node's status.
     until("the handler in the node's status", LONG, || {
@@ -59,6 +51,19 @@ pub fn agents_come_up(cluster: &Cluster) -> Result<()> {
     let handler = cluster.ok(&["get", "runtimeclass", "tandem", "--output=jsonpath={.handler}"])?;
     assert_eq!(handler, "tandem");
     Ok(())
+}
+
+/// Waits until the agents of all nodes say that they are done.
+pub fn agents_are_ready(cluster: &Cluster) -> Result<()> {
+    let rollout = [
+        "rollout",
+        "status",
+        "daemonset/tandem",
+        "--namespace",
+        HOME,
+        "--timeout=400s",
+    ];
+    cluster.ok(&rollout).map(drop)
 }
 
 /// Requires that the API server has no object of Tandem's any more.

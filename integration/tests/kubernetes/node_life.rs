@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::harness::{Cluster, LONG, Namespace, Result, of_wasm, until, wrong};
+use crate::installation::agents_are_ready;
 
 /// The pods of `life.yaml`.
 const PODS: [&str; 3] = ["guest", "hybrid", "ordinary"];
-const HOME: &str = "tandem-system";
 
 /// What each container is, by pod and name: its id, and how often it was restarted.
 type Containers = BTreeMap<String, (String, i64)>;
@@ -159,19 +159,6 @@ fn shims(cluster: &Cluster) -> Result<BTreeMap<String, usize>> {
         *count.entry(program.to_owned()).or_default() += 1;
     }
     Ok(count)
-}
-
-fn agents_are_ready(cluster: &Cluster) -> Result<()> {
-    cluster
-        .ok(&[
-            "rollout",
-            "status",
-            "daemonset/tandem",
-            "--namespace",
-            HOME,
-            "--timeout=400s",
-        ])
-        .map(drop)
 }
 
 of_wasm! {

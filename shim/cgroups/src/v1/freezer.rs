@@ -15,6 +15,14 @@ const REPEAT: Duration = Duration::from_millis(25);
 
 /// Returns when all are frozen, or fails and leaves them running.
 pub fn freeze(dir: &Path) -> Result<(), Error> {
+    let frozen = come_to_rest(dir);
+    if frozen.is_err() {
+        let _ = thaw(dir);
+    }
+    frozen
+}
+
+fn come_to_rest(dir: &Path) -> Result<(), Error> {
     let path = dir.join("freezer.state");
     let begin = Instant::now();
     let (mut repeat, mut written) = (REPEAT, begin);
@@ -25,7 +33,6 @@ pub fn freeze(dir: &Path) -> Result<(), Error> {
             return Ok(());
         }
         if begin.elapsed() > LIMIT {
-            write(dir, "THAWED")?;
             return Err(Error::NotFrozen {
                 path: dir.to_owned(),
                 state: state.trim().to_owned(),

@@ -254,14 +254,16 @@ impl Namespace {
     /// The condition's.
     pub fn stays(&self, time: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
         let began = Instant::now();
+        let mut is_first = true;
         loop {
             if !condition()? {
                 return Ok(false);
             }
             // On a slow machine, too, there are two looks at least.
-            if began.elapsed() > time {
+            if !is_first && began.elapsed() > time {
                 return Ok(true);
             }
+            is_first = false;
             thread::sleep(Duration::from_millis(500));
         }
     }

@@ -1,11 +1,10 @@
-// Proves: a `wasi:http/incoming-handler` component made by Go's own compiler, with its runtime, scheduler and garbage
-// collector, as componentize-go makes them. Each path shows one thing:
+// Proves: a `wasi:http/incoming-handler` component made by Go's own compiler, with its runtime, as componentize-go makes
+// them. Each path shows one thing:
 //
 //	/            200, `hello from go`
 //	/echo        200, the request's body
 //	/env         200, the environment, one NAME=VALUE a line
 //	/sleep?ms=N  200 after N milliseconds
-//	/sum?to=N    200, the sum of 1 to N, added up by as many goroutines
 //	others       404
 //
 // The package's name is the one by which the bindings look for the export.
@@ -17,7 +16,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
@@ -51,10 +49,6 @@ func answer(request *wasi_http_types.IncomingRequest) (uint16, []byte) {
 	if err != nil {
 		return 400, []byte(err.Error() + "\n")
 	}
-	number := func(name string) int {
-		value, _ := strconv.Atoi(target.Query().Get(name))
-		return value
-	}
 	switch target.Path {
 	case "/":
 		return 200, []byte("hello from go\n")
@@ -63,28 +57,15 @@ func answer(request *wasi_http_types.IncomingRequest) (uint16, []byte) {
 	case "/env":
 		return 200, []byte(strings.Join(append(os.Environ(), ""), "\n"))
 	case "/sleep":
-		time.Sleep(time.Duration(number("ms")) * time.Millisecond)
-		return 200, fmt.Appendf(nil, "slept %d ms\n", number("ms"))
-	case "/sum":
-		return 200, fmt.Appendln(nil, sum(number("to")))
+		milliseconds, err := strconv.Atoi(target.Query().Get("ms"))
+		if err != nil {
+			return 400, []byte(err.Error() + "\n")
+		}
+		time.Sleep(time.Duration(milliseconds) * time.Millisecond)
+		return 200, fmt.Appendf(nil, "slept %d ms\n", milliseconds)
 	default:
 		return 404, fmt.Appendf(nil, "no such path: %s\n", target.Path)
 	}
-}
-
-func sum(to int) int {
-	var group sync.WaitGroup
-	var lock sync.Mutex
-	total := 0
-	for n := 1; n <= to; n++ {
-		group.Go(func() {
-			lock.Lock()
-			defer lock.Unlock()
-			total += n
-		})
-	}
-	group.Wait()
-	return total
 }
 
 // bodyOf is all of the request's body.

@@ -114,14 +114,9 @@ impl Bundle {
         self.path.join(root.unwrap_or_else(|| "rootfs".into()))
     }
 
-    /// The spec's cgroup path as libcontainer resolves it.
+    /// The spec's cgroup path, or one by the container's name.
     pub fn cgroup_path(&self, id: &str) -> PathBuf {
-        let path = self
-            .spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.cgroups_path().clone());
-        libcontainer::utils::get_cgroup_path(&path, id)
+        tandem_confine::cgroups::path(&self.spec, id)
     }
 
     /// Whether the spec's cgroup path is one for systemd, `SLICE:PREFIX:NAME`. CRI names it so where the kubelet has
@@ -131,11 +126,6 @@ impl Bundle {
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref()?.to_str());
         let parts: Vec<&str> = path.unwrap_or_default().split(':').collect();
         matches!(parts[..], [slice, _, _] if slice.ends_with(".slice"))
-    }
-
-    /// Whether one of the spec's mounts covers `path`.
-    pub fn is_in_mount(&self, path: &Path) -> bool {
-        self.mounts().iter().any(|mount| path.starts_with(mount.destination()))
     }
 
     /// Whether the container has a PID namespace of its own, so that the kernel ends all its processes with
@@ -154,13 +144,10 @@ impl Bundle {
             .find(|namespace| namespace.typ() == typ)
     }
 
-    /// Whether a hook of the given kind has to run on the host after the process was started or stopped.
-    pub fn has_host_hooks(&self) -> bool {
-        self.spec.hooks().as_ref().is_some_and(|hooks| {
-            [hooks.poststart(), hooks.poststop()]
-                .into_iter()
-                .any(|hooks| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()))
-        })
+    /// Whether hooks have to run when the container was started.
+    pub fn has_poststart_hooks(&self) -> bool {
+        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+        hooks.is_some_and(|hooks| !hooks.is_empty())
     }
 }
 
@@ -181,7 +168,7 @@ mod tests {
         let bundle = parse(GOOD).unwrap();
         assert_eq!(bundle.rootfs(), Path::new("/b/rootfs"));
         assert!(bundle.has_own_pid_namespace());
-        assert!(!bundle.has_host_hooks());
+        assert!(!bundle.has_poststart_hooks());
     }
 
     #[test]

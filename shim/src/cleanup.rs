@@ -1,12 +1,11 @@
-//! Taking away what a container leaves: processes, cgroups, libcontainer's state, the root file system's
-//! mount. Used by the Delete call, by a Create that failed, and by the `delete` action after a shim died.
+//! Taking away what a container leaves: processes, cgroups, the root file system's mount. Used by the Delete call, by a
+//! Create that failed, and by the `delete` action after a shim died.
 
 use std::path::Path;
 use std::time::Duration;
 
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager, remove_once_empty};
-use libcontainer::container::Container;
-use libcontainer::error::LibcontainerError;
+use tandem_confine::hooks::{self, State};
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
@@ -21,13 +20,11 @@ const ROUND: Duration = Duration::from_millis(10);
 pub struct Remains<'a> {
     /// Container id.
     pub id: &'a str,
-    /// libcontainer's state directory.
-    pub state: &'a Path,
     /// Where the root file system is mounted.
     pub rootfs: &'a Path,
     /// Its spec, where it can still be read.
     pub bundle: Option<&'a Bundle>,
-    /// Its cgroups, where they are known. Otherwise libcontainer's state and the spec tell.
+    /// Its cgroups, where they are known. Otherwise the spec tells.
     pub cgroups: &'a Cgroups,
     /// Whether systemd made them.
     pub systemd_cgroup: bool,
@@ -45,49 +42,41 @@ impl Remains<'_> {
     }
 
     fn remove_container(&self) -> Result<()> {
-        let needs_libcontainer = self.bundle.is_none_or(Bundle::has_host_hooks)
-            || self.systemd_cgroup
-            || self.cgroups == &Cgroups::default();
-        if !needs_libcontainer {
-            self.cgroups.remove()?;
-            return remove_dir(self.state);
-        }
-        let removed = self.remove_by_libcontainer();
+        let removed = self.remove_cgroups();
+        self.run_hooks();
+        removed
+    }
+
+    fn remove_cgroups(&self) -> Result<()> {
         self.cgroups.remove()?;
         if self.shim_is_dead {
-            // Whatever libcontainer made of a creation that was cut off: its processes may be at it still, for the
-            // moment that the zygote needs to end them.
+            // Whatever a creation that was cut off has made: its processes may be at it still, for the moment that the
+            // zygote needs to end them.
             for _ in 0..ROUNDS {
                 self.remove_cgroup_of_spec()?;
                 std::thread::sleep(ROUND);
             }
-            return remove_dir(self.state);
+            return Ok(());
         }
-        removed.and_then(|()| remove_dir(self.state))
+        if self.systemd_cgroup {
+            return self.remove_cgroup_of_spec();
+        }
+        if self.cgroups == &Cgroups::default() {
+            // Perhaps those of a creation that failed, while its process was still ending.
+            return self.remove_empty_cgroup_of_spec();
+        }
+        Ok(())
     }
 
-    /// The slow way: through libcontainer, which runs the poststop hooks and asks systemd where need be.
-    fn remove_by_libcontainer(&self) -> Result<()> {
-        match Container::load(self.state.to_owned()) {
-            Ok(mut container) => match container.delete(true) {
-                Ok(()) => Ok(()),
-                // The specification: a poststop hook's failure is for the log, and the rest goes on. Hooks come last,
-                // so all that is left is the state, which the caller removes.
-                Err(LibcontainerError::Hook(error)) => {
-                    tracing::warn!(id = self.id, error = chain(&error), "a poststop hook failed");
-                    Ok(())
-                }
-                Err(error) => Err(Fault::internal(format!(
-                    "cannot delete container {}: {}",
-                    self.id,
-                    chain(&error)
-                ))),
-            },
-            // libcontainer makes its directory before and removes it after everything else: there is nothing, but perhaps
-            // the cgroups of a creation that failed while its process was still ending.
-            Err(_) if !self.state.exists() => self.remove_empty_cgroup_of_spec(),
-            // The shim died while the state was being written.
-            Err(_) => self.remove_cgroup_of_spec(),
+    /// The specification: a poststop hook's failure is for the log, and the rest goes on.
+    fn run_hooks(&self) {
+        let Some(bundle) = self.bundle else { return };
+        let hooks = bundle.spec().hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+        for hook in hooks.into_iter().flatten() {
+            let state = State::new(bundle.spec(), self.id, bundle.path(), "stopped", None);
+            if let Err(error) = hooks::run("poststop", Some(&vec![hook.clone()]), &state) {
+                tracing::warn!(id = self.id, %error, "a poststop hook failed");
+            }
         }
     }
 
@@ -120,14 +109,5 @@ impl Remains<'_> {
             self.id,
             chain(error)
         ))
-    }
-}
-
-fn remove_dir(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::internal(format!("cannot remove {}: {error}", dir.display())))
-        }
-        _ => Ok(()),
     }
 }

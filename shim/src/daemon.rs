@@ -110,7 +110,6 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
     let events = Events::forward_to(daemon.events.clone(), daemon.namespace.clone());
     let exit = Arc::new(Notify::new());
     let settings = Settings {
-        paths: daemon.paths.clone(),
         namespace: daemon.namespace.clone(),
         containerd: daemon.containerd.clone(),
         socket: daemon.socket.clone(),

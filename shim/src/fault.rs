@@ -3,6 +3,7 @@
 
 use containerd_shim_protos::ttrpc::{self, Code};
 use serde::{Deserialize, Serialize};
+use tandem_confine::Class;
 
 /// Category of a failure; each maps to exactly one gRPC status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,40 @@ impl From<Fault> for ttrpc::Error {
             Kind::Internal => Code::INTERNAL,
         };
         ttrpc::Error::RpcStatus(ttrpc::get_status(code, fault.message))
+    }
+}
+
+impl From<tandem_confine::Error> for Fault {
+    fn from(error: tandem_confine::Error) -> Self {
+        let kind = match error.class {
+            Class::Invalid => Kind::InvalidArgument,
+            Class::NotFound => Kind::NotFound,
+            Class::Precondition => Kind::FailedPrecondition,
+            Class::Exhausted => Kind::ResourceExhausted,
+            Class::Unavailable => Kind::Unavailable,
+            Class::Unsupported => Kind::Unimplemented,
+            Class::Internal => Kind::Internal,
+        };
+        let message = error.to_string();
+        Self { kind, message }
+    }
+}
+
+impl From<Fault> for tandem_confine::Error {
+    fn from(fault: Fault) -> Self {
+        let class = match fault.kind {
+            Kind::InvalidArgument => Class::Invalid,
+            Kind::NotFound => Class::NotFound,
+            Kind::AlreadyExists | Kind::FailedPrecondition => Class::Precondition,
+            Kind::ResourceExhausted => Class::Exhausted,
+            Kind::Unavailable => Class::Unavailable,
+            Kind::Unimplemented => Class::Unsupported,
+            Kind::Internal => Class::Internal,
+        };
+        // What it is about is the beginning of its sentence.
+        let shortened = fault.shortened().message;
+        let (what, why) = shortened.split_once(": ").unwrap_or((&shortened, ""));
+        Self::new(class, what, why)
     }
 }
 

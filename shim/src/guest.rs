@@ -4,29 +4,48 @@
 //! Whoever else executes the binary in this role, say from a container with `/proc/<pid>/exe`, runs what he brought
 //! along, with the rights he has: no more than any other program would do for him.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
-use tandem_aot::{Artifact, Loaded, ModuleKind};
-use tandem_engine::{Code, GuestSpec, Host, MemoryBudget, Preopen};
+use tandem_confine::process::limits;
+use tandem_confine::{Class, Error, Gate, Waiting};
+use tandem_engine::{GuestSpec, Host, MemoryBudget, Preopen};
 use wasmtime::Engine;
 
-use crate::fault::{Fault, Result, chain};
+use crate::fault::{Fault, Result};
 use crate::memory;
+use crate::zygote::{link, name_process};
 
 /// First argument by which the binary knows its role.
 pub const NAME: &str = "tandem-guest";
 /// Where the compiled code is inherited.
 pub const CODE_FD: RawFd = 3;
-/// Where the [`Job`] is inherited, as JSON.
+/// Where the [`Inherited`] description is, as JSON.
 pub const JOB_FD: RawFd = 4;
 /// Where the guest's memory limit is inherited (see [`crate::memory`]).
 pub const MEMORY_FD: RawFd = 5;
+/// Where the line to the runtime is inherited.
+pub const LINE_FD: RawFd = 6;
+/// Where the byte comes that starts a container's first process.
+pub const START_FD: RawFd = 7;
 /// Arguments and environment of a process have two megabytes; quoted they are longer.
-const MAX_JOB: u64 = 16 << 20;
+pub const MAX_JOB: u64 = 16 << 20;
+/// Exit code of a process that told its error to the runtime.
+const FAILED: i32 = 1;
+
+/// What the executed program goes on with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Inherited {
+    /// What to run.
+    pub job: Job,
+    /// What a container's first process does when it is started; none for a process that is executed in one.
+    pub waiting: Option<Waiting>,
+    /// Limits, of which that of open files is still to be set.
+    pub limits: Vec<PosixRlimit>,
+}
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,47 +89,53 @@ impl Job {
     }
 }
 
-/// Takes the compiled code, the job and the memory limit that this process has inherited.
-pub fn inherited() -> Result<(File, Job, OwnedFd)> {
+/// Takes the compiled code, the description, the memory limit and the gate that this process has inherited.
+pub fn inherited() -> Result<(File, Inherited, OwnedFd, Gate)> {
     // SAFETY: called once, by a process that was executed a moment ago: these numbers are what was inherited, or
     // closed, in which case the first use fails.
-    let (code, job, memory) = unsafe {
-        (
-            File::from_raw_fd(CODE_FD),
-            File::from_raw_fd(JOB_FD),
-            OwnedFd::from_raw_fd(MEMORY_FD),
-        )
+    let take = |fd: RawFd| unsafe { OwnedFd::from_raw_fd(fd) };
+    let (code, job, memory, line) = (take(CODE_FD), take(JOB_FD), take(MEMORY_FD), take(LINE_FD));
+    let inherited = read(job.into())?;
+    let gate = match inherited.waiting.clone() {
+        Some(waiting) => Gate::of_first(line.into(), take(START_FD), waiting),
+        None => Gate::of_executed(line.into()),
     };
-    Ok((code, read(job)?, memory))
+    Ok((code.into(), inherited, memory, gate))
 }
 
-/// Runs the inherited guest and answers the code to exit with.
+/// Runs the inherited guest and returns the code to exit with.
 pub fn run() -> Result<i32> {
-    let (code, job, memory) = inherited()?;
-    let process_name = job.name.rsplit('/').next().unwrap_or_default();
-    let _ = nix::sys::prctl::set_name(&CString::new(process_name).unwrap_or_default());
-    let fault = |why: String| Fault::internal(format!("{}: {why}", job.name));
-    let engine = Engine::new(&tandem_aot::engine_config())
-        .map_err(|error| fault(format!("cannot start the Wasm engine: {error:#}")))?;
-    let kind = if job.component {
-        ModuleKind::Component
-    } else {
-        ModuleKind::Core
+    // An execve makes a process visible to others of its user, who could then change the guest's memory.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| Fault::internal(format!("cannot hide the guest's memory: {errno}")))?;
+    let (code, Inherited { job, limits: files, .. }, memory, mut gate) = inherited()?;
+    name_process(&job.name);
+    let prepared = prepare(code, &job);
+    let error = match prepared.and_then(|guest| gate.open().map(|()| guest)) {
+        Ok(guest) => match limits::set_files(&files) {
+            Ok(()) => {
+                gate.pass();
+                return Ok(guest.run(job.spec(memory::budget(memory))));
+            }
+            Err(error) => error,
+        },
+        Err(error) => error,
     };
-    let digest = job.digest.parse().map_err(|error| fault(format!("{error}")))?;
-    // SAFETY: the process that executed this one has opened and verified the entry, and it inherited the descriptor.
-    let artifact = unsafe { Artifact::inherited(code, kind, digest) };
-    let code = match artifact.load(&engine).map_err(|error| fault(chain(&error)))? {
-        Loaded::Core(module) => Code::Core(module),
-        Loaded::Component(component) => Code::Component(component),
-    };
-    let guest = Host::new(engine)
-        .prepare(&code, job.export.as_deref())
-        .map_err(|error| fault(chain(&error)))?;
-    Ok(guest.run(job.spec(memory::budget(memory))))
+    if !gate.fail(&error) {
+        eprintln!("tandem: {error}");
+    }
+    Ok(FAILED)
 }
 
-fn read(mut file: File) -> Result<Job> {
+fn prepare(code: File, job: &Job) -> tandem_confine::Result<tandem_engine::Guest> {
+    let failed = |what: &str, why: String| Error::new(Class::Internal, format!("{}: {what}", job.name), why);
+    tandem_engine::signals::install().map_err(|error| failed("install signal handlers", error.to_string()))?;
+    let engine = Engine::new(&tandem_aot::engine_config())
+        .map_err(|error| failed("start the Wasm engine", format!("{error:#}")))?;
+    link(&Host::new(engine), code, job)
+}
+
+fn read(mut file: File) -> Result<Inherited> {
     use std::io::Seek;
     let fault = |why: String| Fault::invalid(format!("the job in descriptor {JOB_FD} cannot be read: {why}"));
     let mut bytes = Vec::new();

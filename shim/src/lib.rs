@@ -6,6 +6,7 @@
 //! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told),
 //! [`lock`] (what the shims of a node share).
 
+pub mod binary;
 pub mod bootstrap;
 pub mod bundle;
 pub mod cgroup;
@@ -16,11 +17,9 @@ pub mod entry;
 pub mod events;
 pub mod fault;
 pub mod guest;
-pub mod idmap;
 pub mod lock;
 pub mod logging;
 pub mod memory;
-pub mod mountfd;
 pub mod options;
 pub mod paths;
 pub mod rootfs;

@@ -45,29 +45,9 @@ impl Paths {
         self.run.join("aot")
     }
 
-    /// An empty directory, over which workers mount what they make ready for a container.
-    pub fn staging(&self) -> PathBuf {
-        self.run.join("stage")
-    }
-
     /// Directory of the shims' sockets.
     pub fn sockets(&self) -> PathBuf {
         self.run.join("s")
-    }
-
-    /// State of all containers.
-    pub fn states(&self) -> PathBuf {
-        self.run.join("c")
-    }
-
-    /// State of the containers of one containerd namespace, a directory each.
-    pub fn containers(&self, namespace: &str) -> PathBuf {
-        self.states().join(namespace)
-    }
-
-    /// State of one container.
-    pub fn container(&self, namespace: &str, id: &str) -> PathBuf {
-        self.containers(namespace).join(id)
     }
 
     /// Socket of the shim that serves `group` for the containerd at `address`. Hashed, because a UNIX

@@ -5,7 +5,6 @@ mod mapped;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use containerd_shim_protos::types::mount::Mount;
@@ -30,24 +29,6 @@ pub fn mount_all(mounts: &[Mount], target: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Makes the working directory where the image has none, as runc does. What a mount covers is the mount's.
-///
-/// The tree is the image's, so it is resolved with the root file system as root, whatever its links say.
-pub fn ensure_working_directory(root: &Path, cwd: &Path) -> Result<()> {
-    let fault = |error: pathrs::error::Error| {
-        Fault::invalid(format!(
-            "working directory {} cannot be made in the image: {error}",
-            cwd.display()
-        ))
-    };
-    let tree = pathrs::Root::open(root).map_err(fault)?;
-    if tree.resolve(cwd).is_ok() {
-        return Ok(());
-    }
-    let mode = std::fs::Permissions::from_mode(0o755);
-    tree.mkdir_all(cwd, &mode).map(drop).map_err(fault)
 }
 
 /// Unmounts everything stacked on `target`; nothing there is success.
@@ -258,18 +239,6 @@ mod tests {
                 assert!(lower.split(':').all(|layer| !layer.is_empty()), "{short}");
             }
         }
-    }
-
-    #[test]
-    fn a_working_directory_is_made_inside_the_image_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("rootfs");
-        std::fs::create_dir(&root).unwrap();
-        std::os::unix::fs::symlink("/../../outside", root.join("link")).unwrap();
-        ensure_working_directory(&root, Path::new("/a/b")).unwrap();
-        assert!(root.join("a/b").is_dir());
-        let _ = ensure_working_directory(&root, Path::new("/link/c"));
-        assert!(!dir.path().join("outside").exists());
     }
 
     #[test]

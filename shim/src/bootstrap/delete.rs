@@ -1,5 +1,5 @@
 //! `delete`: what containerd runs when a container's shim is dead. Ends what the container left running and
-//! removes what it left behind, without the shim's memory: from libcontainer's state and the bundle.
+//! removes what it left behind, without the shim's memory: from the bundle.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
-use libcontainer::container::Container;
 
 use crate::bundle::{ADDRESS_FILE, Bundle};
 use crate::cgroup::Cgroups;
@@ -35,27 +34,21 @@ pub fn run(args: &Args) -> Result<()> {
     // A bundle that could never have been created has nothing but perhaps a mount.
     let bundle = Bundle::load(&path).ok();
     let rootfs = bundle.as_ref().map_or_else(|| path.join("rootfs"), Bundle::rootfs);
-    let state = paths.container(&args.namespace, &args.id);
     // A shim that was killed leaves a zygote that ends what it was at: until then it may still make what is removed here.
     let socket = socket_of(&paths, &path);
     if let Some(socket) = socket.as_deref().filter(|socket| is_dead(socket)) {
         // In vain, if it hangs in the kernel: the rest can go all the same.
         let _ = lock::wait_for_end(socket, LAST_WORK);
     }
-    let container = Container::load(state.clone()).ok();
-    let pid = container
-        .as_ref()
-        .and_then(Container::pid)
-        .map_or(0, |pid| pid.as_raw());
+    // containerd runs this action after an orderly Delete as well, which takes the address away.
+    let shim_is_dead = path.join(ADDRESS_FILE).exists();
     Remains {
         id: &args.id,
-        state: &state,
         rootfs: &rootfs,
         bundle: bundle.as_ref(),
         cgroups: &Cgroups::default(),
-        systemd_cgroup: container.as_ref().is_some_and(Container::systemd),
-        // containerd runs this action after an orderly Delete as well, which takes the address away.
-        shim_is_dead: path.join(ADDRESS_FILE).exists(),
+        systemd_cgroup: bundle.as_ref().is_some_and(Bundle::has_systemd_cgroup),
+        shim_is_dead,
     }
     .remove()?;
     if let Some(socket) = socket {
@@ -63,7 +56,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
 
     let response = DeleteResponse {
-        pid: pid.unsigned_abs(),
         exit_status: UNKNOWN_EXIT,
         exited_at: MessageField::some(timestamp(SystemTime::now())),
         ..Default::default()

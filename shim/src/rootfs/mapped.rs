@@ -14,8 +14,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::Parsed;
 use crate::fault::{Fault, Result};
-use crate::idmap::Mappings;
-use crate::mountfd::{self, Change};
+use tandem_confine::idmap::Mappings;
+use tandem_confine::sys::mount::{self as mountfd, Change};
 
 /// Takes the mappings out of a mount's options.
 pub fn split(options: &[String]) -> Result<(Vec<String>, Option<Mappings>)> {

@@ -112,6 +112,8 @@ pub struct Container {
     pub oom_kills: u64,
     /// The task that waits for the next one.
     pub memory_watch: Option<AbortHandle>,
+    /// Where a byte starts the first process; closing it ends one that was not started.
+    pub start: Option<OwnedFd>,
 }
 
 impl Container {
@@ -123,6 +125,7 @@ impl Container {
             execs: HashMap::new(),
             module: None,
             ending: None,
+            start: None,
             cgroups: Cgroups::default(),
             systemd_cgroup,
             paused: false,

@@ -1,43 +1,22 @@
 //! The Create call: from a bundle to a confined process that waits for Start.
 
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
-use tandem_engine::http::{DEFAULT_PORT, SPIN_PORT};
-use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
+use tandem_engine::http::DEFAULT_PORT;
 
-use super::container::{Container, OwnModule, Status};
-use super::state::{Answer, Target};
-use super::{Service, blocking};
+use super::container::{Container, Status};
+use super::state::Target;
+use super::{Service, blocking, modules};
 use crate::bundle::Bundle;
 use crate::cleanup::Remains;
 use crate::cli::check_name;
-use crate::entry::{self, Entry};
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Fault, Result};
 use crate::options::Options;
 use crate::rootfs;
 use crate::stdio::{self, StreamNames, Streams, Whose};
-use crate::zygote::wire::{Create, Op, Request, Workload};
-
-/// What will run, and where its module is.
-pub(super) struct Plan {
-    /// What will run.
-    pub workload: Workload,
-    /// Where its module is.
-    pub module: Module,
-}
-
-/// Where a module is.
-pub(super) enum Module {
-    /// There is none.
-    None,
-    /// A file of the container's.
-    File(File),
-    /// A layer of the image; read only if the cache has no code for its digest.
-    Layer(WasmLayer),
-}
+use crate::zygote::wire::{Create, Op, Request};
 
 impl Service {
     /// Creates the container of `request`; whatever fails, nothing is left of it.
@@ -77,23 +56,15 @@ impl Service {
             if !request.rootfs.is_empty() {
                 rootfs::mount_all(&request.rootfs, &root)?;
             }
-            self.prepare_working_directory(&id, &root)?;
-            let plan = self.plan(&id, &root).await?;
             let create = Create {
                 id: id.clone(),
                 bundle: request.bundle.clone().into(),
-                state_root: self.paths.containers(&self.namespace),
                 systemd_cgroup,
-                terminal: streams.is_none(),
-                workload: plan.workload,
+                http_port: DEFAULT_PORT,
             };
             let target = Target::Container(id.clone());
-            let request = |op| Request::Create {
-                op,
-                create: create.clone(),
-            };
-            self.hand_over(target, request, fds_of(streams.as_ref()), plan.module)
-                .await
+            let request = |op| Request::Create { op, create };
+            self.make_process(target, request, None, streams.as_ref()).await
         }
         .await;
         drop(streams);
@@ -110,40 +81,24 @@ impl Service {
         }
     }
 
-    fn prepare_working_directory(&self, id: &str, root: &Path) -> Result<()> {
-        let state = self.state.lock();
-        let bundle = &state.container(id)?.bundle;
-        let cwd = bundle.process().map(|process| process.cwd().as_path());
-        match cwd.filter(|cwd| *cwd != Path::new("/") && cwd.is_absolute() && !bundle.is_in_mount(cwd)) {
-            Some(cwd) => rootfs::ensure_working_directory(root, cwd),
-            None => Ok(()),
-        }
-    }
-
-    /// Has the zygote make a process; twice, where the first answer is that it needs the module's bytes. A guest's memory
-    /// limit and its module come after the other descriptors.
-    pub(super) async fn hand_over(
+    /// Has the zygote make a process, and answers what its worker asks about modules meanwhile.
+    pub(super) async fn make_process(
         &self,
         target: Target,
-        request: impl Fn(Op) -> Request,
-        mut fds: Vec<RawFd>,
-        module: Module,
+        request: impl FnOnce(Op) -> Request,
+        section: Option<&OwnedFd>,
+        streams: Option<&Streams>,
     ) -> Result<()> {
-        let memory = match module {
-            Module::None => None,
-            Module::File(_) | Module::Layer(_) => Some(self.memory_cell(target.container())?),
-        };
-        fds.extend(memory.as_ref().map(AsRawFd::as_raw_fd));
-        if let Module::File(file) = &module {
-            fds.push(file.as_raw_fd());
-        }
-        let ask = async |fds: &[RawFd]| self.zygote.ask(Some(target.clone()), &request, fds).await;
-        if let (Answer::NeedsModule, Module::Layer(layer)) = (ask(&fds).await?, &module) {
-            let file = self.images.open(layer).await.map_err(image_fault)?;
-            fds.push(file.as_raw_fd());
-            ask(&fds).await?;
-        }
-        Ok(())
+        let (asked, asks) = modules::line()?;
+        let memory = self.memory_cell(target.container())?;
+        let mut fds: Vec<RawFd> = section.map(AsRawFd::as_raw_fd).into_iter().collect();
+        fds.extend([asks.as_raw_fd(), memory.as_raw_fd()]);
+        fds.extend(fds_of(streams));
+        let answers = tokio::spawn(modules::answer(self.clone(), target.clone(), asked));
+        let made = self.zygote.ask(Some(target), request, &fds).await;
+        drop(asks);
+        answers.abort();
+        made
     }
 
     /// What tells a guest its memory limit; the container keeps it.
@@ -178,57 +133,15 @@ impl Service {
         status.and_then(Status::pid).map_or(0, i32::unsigned_abs)
     }
 
-    /// Decides by the entrypoint's content, and only where there is no such file by the image's layers,
-    /// which costs calls to containerd.
-    async fn plan(&self, id: &str, root: &Path) -> Result<Plan> {
-        let entry = {
-            let state = self.state.lock();
-            entry::find(&state.container(id)?.bundle, root)?
-        };
-        match entry {
-            Entry::Linux => Ok(Plan {
-                workload: Workload::Linux,
-                module: Module::None,
-            }),
-            Entry::Wasm { file, name, export } => Ok(Plan {
-                workload: Workload::Wasm {
-                    name,
-                    export,
-                    digest: None,
-                    http_port: DEFAULT_PORT,
-                },
-                module: Module::File(file),
-            }),
-            Entry::Missing { name, export } => self.plan_layer(id, &name, export).await,
-        }
-    }
-
-    async fn plan_layer(&self, id: &str, name: &str, export: Option<String>) -> Result<Plan> {
-        match self.images.resolve(id).await.map_err(image_fault)? {
-            Resolution::Module(layer) => {
-                let own = OwnModule { layer };
-                let plan = own.plan(export);
-                self.state.lock().container_mut(id)?.module = Some(own);
-                Ok(plan)
-            }
-            Resolution::NoWasm { image } => Err(Fault::not_found(format!(
-                "entrypoint \"{}\" is not in the root file system of image {image}, which has no Wasm layer either: correct the image's entrypoint or the pod's command",
-                name.escape_debug()
-            ))),
-        }
-    }
-
     /// Removes what a failed Create has made so far.
     async fn forget_failed(&self, id: &str, root: &Path) {
         let Some(container) = self.state.lock().containers.remove(id) else {
             return;
         };
-        let state = self.paths.container(&self.namespace, id);
         let (id, root) = (id.to_owned(), root.to_owned());
         let removal = blocking::run(move || {
             let remains = Remains {
                 id: &id,
-                state: &state,
                 rootfs: &root,
                 bundle: Some(&container.bundle),
                 cgroups: &container.cgroups,
@@ -243,40 +156,10 @@ impl Service {
     }
 }
 
-impl OwnModule {
-    /// To run it with this export, or its default one.
-    pub(super) fn plan(&self, export: Option<String>) -> Plan {
-        let layer = &self.layer;
-        Plan {
-            workload: Workload::Wasm {
-                name: format!("Wasm layer {} of image {}", layer.digest, layer.image),
-                export,
-                digest: Some(layer.digest.to_string()),
-                http_port: if layer.spin { SPIN_PORT } else { DEFAULT_PORT },
-            },
-            module: Module::Layer(layer.clone()),
-        }
-    }
-}
-
 /// The streams' descriptors in the order in which the zygote expects them; none for a terminal.
 pub(super) fn fds_of(streams: Option<&Streams>) -> Vec<RawFd> {
     let Some(streams) = streams else { return Vec::new() };
     [&streams.stdin, &streams.stdout, &streams.stderr]
         .map(AsRawFd::as_raw_fd)
         .into()
-}
-
-fn image_fault(error: ImageError) -> Fault {
-    let kind = match error.kind() {
-        ErrorKind::NotFound => Kind::NotFound,
-        ErrorKind::InvalidArgument => Kind::InvalidArgument,
-        ErrorKind::FailedPrecondition => Kind::FailedPrecondition,
-        ErrorKind::Unavailable => Kind::Unavailable,
-        ErrorKind::Internal => Kind::Internal,
-    };
-    Fault {
-        kind,
-        message: crate::fault::chain(&error),
-    }
 }

@@ -10,15 +10,13 @@ use tandem_engine::http::DEFAULT_PORT;
 
 use super::Service;
 use super::container::{Container, Exit, Status};
-use super::create::{Module, Plan, fds_of};
 use super::lifecycle::{not_in, signal_number};
 use super::process::Exec;
 use super::state::Target;
 use crate::cli::check_name;
-use crate::entry::{self, Entry};
 use crate::fault::{Fault, Result};
 use crate::stdio::{self, StreamNames, Whose};
-use crate::zygote::wire::{self, Request, Workload};
+use crate::zygote::wire::{self, Request};
 
 impl Service {
     /// Registers a process; nothing runs before Start.
@@ -98,7 +96,6 @@ impl Service {
 
     async fn run_exec(&self, id: &str, exec_id: &str, begun: Begun) -> Result<()> {
         let process = parse(&begun.spec)?;
-        let plan = self.plan_exec(id, begun.init, &process).await?;
         let whose = Whose {
             namespace: &self.namespace,
             id: exec_id,
@@ -112,54 +109,18 @@ impl Service {
         }
         let exec = wire::Exec {
             id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
             init: begun.init,
             bundle: begun.bundle,
-            terminal: streams.is_none(),
-            workload: plan.workload,
+            http_port: DEFAULT_PORT,
         };
-        let spec = wire::carry(&begun.spec)?;
-        let mut fds = vec![std::os::fd::AsRawFd::as_raw_fd(&spec)];
-        fds.extend(fds_of(streams.as_ref()));
+        let section = wire::carry(&section_of(process, &begun.names)?)?;
         let target = Target::Exec {
             container: id.to_owned(),
             exec_id: exec_id.to_owned(),
         };
-        let request = |op| Request::Exec { op, exec: exec.clone() };
-        self.hand_over(target, request, fds, plan.module).await
-    }
-
-    /// Decides as Create does, by the content of the file that the container itself would find now. Where it would find
-    /// none, the name may be that of its own module, if that is a layer of the image. Whatever else is wrong, the
-    /// process finds out for itself, as its user and with its working directory.
-    async fn plan_exec(&self, id: &str, init: i32, process: &ProcessSpec) -> Result<Plan> {
-        let root = PathBuf::from(format!("/proc/{init}/root"));
-        let searched = process.clone();
-        // On another thread: the container's file systems may be slow, and may be its own.
-        let entry = tokio::task::spawn_blocking(move || entry::find_running(&searched, &root))
+        let request = |op| Request::Exec { op, exec };
+        self.make_process(target, request, Some(&section), streams.as_ref())
             .await
-            .map_err(|error| Fault::internal(format!("cannot look for the program: {error}")))?;
-        match entry {
-            Ok(Entry::Wasm { file, name, export }) => Ok(Plan {
-                workload: Workload::Wasm {
-                    name,
-                    export,
-                    digest: None,
-                    http_port: DEFAULT_PORT,
-                },
-                module: Module::File(file),
-            }),
-            Ok(Entry::Missing { name, export }) => {
-                let state = self.state.lock();
-                let container = state.container(id)?;
-                let own = container.bundle.args().first().map(|arg| entry::split(arg).0);
-                match &container.module {
-                    Some(module) if own == Some(name.as_str()) => Ok(module.plan(export)),
-                    _ => Ok(LINUX),
-                }
-            }
-            Ok(Entry::Linux) | Err(_) => Ok(LINUX),
-        }
     }
 
     /// Sends a signal to the process, and to none of its container's others.
@@ -182,7 +143,7 @@ impl Service {
             }
         };
         let request = |op| Request::Kill { op, pid, signal };
-        self.zygote.ask(None, request, &[]).await.map(drop)
+        self.zygote.ask(None, request, &[]).await
     }
 
     /// Forgets a process that has ended or never ran; answers its pid and end.
@@ -214,11 +175,11 @@ struct Begun {
     names: StreamNames,
 }
 
-/// A program of the container's, or nothing that anybody could run.
-const LINUX: Plan = Plan {
-    workload: Workload::Linux,
-    module: Module::None,
-};
+/// The process section as the zygote takes it: whether it has a terminal is the call's to say.
+fn section_of(mut process: ProcessSpec, names: &StreamNames) -> Result<Vec<u8>> {
+    process.set_terminal(Some(names.terminal));
+    serde_json::to_vec(&process).map_err(|error| Fault::internal(format!("cannot pass the process on: {error}")))
+}
 
 /// Pid of the first process of a container in which something can be executed: one that is created or runs.
 fn runs(id: &str, container: &Container) -> Result<i32> {

@@ -1,14 +1,12 @@
 //! Start, Wait, Kill and Delete.
 
+use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
 use containerd_shim_protos::events::task::{TaskDelete, TaskStart};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
-use libcontainer::notify_socket::NOTIFY_FILE;
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
@@ -24,23 +22,22 @@ use crate::zygote::wire::Request;
 impl Service {
     /// Lets a created container run.
     pub(super) async fn start_container(&self, id: &str) -> Result<u32> {
-        let dir = self.paths.container(&self.namespace, id);
-        let pid = {
-            let state = self.state.lock();
-            let container = state.container(id)?;
+        let (pid, bundle) = {
+            let mut state = self.state.lock();
+            let container = state.container_mut(id)?;
             let Status::Created { pid } = container.status() else {
                 return Err(not_in(id, "created", container.status()));
             };
-            let hooks = container.bundle.has_host_hooks();
-            if !hooks {
-                release(&dir).map_err(|error| {
-                    Fault::internal(format!(
-                        "container {id} cannot be started: {error}; its process may have been killed"
-                    ))
-                })?;
-            }
+            let released = release(container.start.take());
+            released.map_err(|error| {
+                Fault::internal(format!(
+                    "container {id} cannot be started: {error}; its process may have been killed"
+                ))
+            })?;
             // Still under the lock: the process may have ended by now, but its exit comes after this in the events.
             container.set_status(Status::Running { pid });
+            let hooks = container.bundle.has_poststart_hooks();
+            let bundle = hooks.then(|| container.bundle.path().to_owned());
             self.state.events().publish(
                 topics::TASK_START_EVENT_TOPIC,
                 &TaskStart {
@@ -49,16 +46,19 @@ impl Service {
                     ..Default::default()
                 },
             );
-            if !hooks {
-                return Ok(pid.unsigned_abs());
-            }
-            pid
+            (pid, bundle)
         };
-        let started = self
-            .zygote
-            .ask(None, |op| Request::StartWithHooks { op, state: dir }, &[])
-            .await;
-        if let Err(fault) = started {
+        let Some(bundle) = bundle else {
+            return Ok(pid.unsigned_abs());
+        };
+        let id_of = id.to_owned();
+        let request = |op| Request::PostStart {
+            op,
+            id: id_of,
+            bundle,
+            pid,
+        };
+        if let Err(fault) = self.zygote.ask(None, request, &[]).await {
             // The specification: a poststart hook's failure stops the container.
             let _ = self.kill_container(id, Signal::SIGKILL as u32, false).await;
             return Err(fault);
@@ -110,7 +110,7 @@ impl Service {
         match killed {
             // "All" may have ended it already.
             Err(fault) if all && fault.kind == Kind::NotFound => Ok(()),
-            other => other.map(drop),
+            other => other,
         }
     }
 
@@ -155,13 +155,11 @@ impl Service {
         let Status::Stopped { pid, exit } = container.status() else {
             return Err(no_such(id));
         };
-        let dir = self.paths.container(&self.namespace, id);
         let name = id.to_owned();
         let removed = blocking::run(move || {
             let rootfs = container.bundle.rootfs();
             let remains = Remains {
                 id: &name,
-                state: &dir,
                 rootfs: &rootfs,
                 bundle: Some(&container.bundle),
                 cgroups: &container.cgroups,
@@ -209,12 +207,10 @@ impl Service {
     }
 }
 
-/// Tells the waiting process to go on, as libcontainer's `Container::start` does, without reading and
-/// writing the state file around it. Through the directory's descriptor, because a socket's path has 108 bytes.
-fn release(dir: &Path) -> std::io::Result<()> {
-    let dir = std::fs::File::open(dir)?;
-    let path = format!("/proc/self/fd/{}/{NOTIFY_FILE}", dir.as_raw_fd());
-    UnixStream::connect(path)?.write_all(b"start container")
+/// Tells the waiting process to go on.
+fn release(start: Option<OwnedFd>) -> std::io::Result<()> {
+    let start = start.ok_or_else(|| std::io::Error::other("what starts it was lost"))?;
+    File::from(start).write_all(b"s")
 }
 
 /// The signal's number, if it is one. Source: signal(7).

@@ -7,6 +7,7 @@ mod create;
 mod ending;
 mod exec;
 mod lifecycle;
+mod modules;
 mod process;
 mod resources;
 mod state;
@@ -30,7 +31,6 @@ use tokio::sync::Notify;
 use crate::cgroup::Cgroups;
 use crate::events::{Events, timestamp};
 use crate::fault::{Fault, Result};
-use crate::paths::Paths;
 use crate::stdio::Size;
 use container::Status;
 use state::State;
@@ -38,8 +38,6 @@ use zygote_link::ZygoteLink;
 
 /// Where and for whom the service works.
 pub struct Settings {
-    /// The node's directories.
-    pub paths: Paths,
     /// containerd namespace.
     pub namespace: String,
     /// containerd's gRPC socket, for images.
@@ -54,7 +52,6 @@ pub struct Service {
     state: Arc<State>,
     zygote: ZygoteLink,
     images: Arc<Resolver>,
-    paths: Arc<Paths>,
     namespace: Arc<str>,
     /// The socket, until it was taken away.
     socket: Arc<Mutex<Option<PathBuf>>>,
@@ -73,7 +70,6 @@ impl Service {
             state,
             zygote,
             images,
-            paths: Arc::new(settings.paths),
             namespace: settings.namespace.into(),
             socket: Arc::new(Mutex::new(Some(settings.socket))),
             exit,

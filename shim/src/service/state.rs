@@ -59,15 +59,6 @@ pub struct Deleting {
     pub last: StateResponse,
 }
 
-/// What the zygote answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// The module's bytes are needed.
-    NeedsModule,
-}
-
 /// What gets a process by an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -92,7 +83,7 @@ impl Target {
 }
 
 struct Pending {
-    answer: oneshot::Sender<Result<Answer>>,
+    answer: oneshot::Sender<Result<()>>,
     target: Option<Target>,
     /// [`Inner::unclaimed_count`] when it began: no earlier end can be its process's, whose pid may have been another's.
     since: u64,
@@ -128,22 +119,24 @@ impl State {
         let mut inner = self.lock();
         match report {
             Report::Created { op, pid } => {
-                let master = fds.into_iter().next();
+                let mut fds = fds.into_iter();
                 if let Some((target, since)) = inner.target(op) {
                     match &target {
-                        Target::Container(id) => self.created(&mut inner, id, pid, master),
+                        Target::Container(id) => {
+                            let (start, master) = (fds.next(), fds.next());
+                            self.created(&mut inner, id, pid, start, master);
+                        }
                         Target::Exec { container, exec_id } => {
-                            self.executed(&mut inner, container, exec_id, pid, master);
+                            self.executed(&mut inner, container, exec_id, pid, fds.next());
                         }
                     }
                     if let Some(exit) = inner.claim(pid, since) {
                         self.exited(&mut inner, pid, exit);
                     }
                 }
-                inner.answer(op, Ok(Answer::Done));
+                inner.answer(op, Ok(()));
             }
-            Report::Done { op } => inner.answer(op, Ok(Answer::Done)),
-            Report::NeedsModule { op } => inner.answer(op, Ok(Answer::NeedsModule)),
+            Report::Done { op } => inner.answer(op, Ok(())),
             Report::Failed { op, fault } => inner.answer(op, Err(fault)),
             Report::WorkerGone { op } => {
                 let fault = Fault::internal(
@@ -164,10 +157,18 @@ impl State {
         }
     }
 
-    fn created(&self, inner: &mut Inner, id: &str, pid: i32, master: Option<OwnedFd>) {
+    fn created(
+        &self,
+        inner: &mut Inner,
+        id: &str,
+        pid: i32,
+        start: Option<OwnedFd>,
+        master: Option<OwnedFd>,
+    ) {
         let Some(container) = inner.containers.get_mut(id) else {
             return;
         };
+        container.start = start;
         container.cgroups = Cgroups::of(pid, &container.control(id)).unwrap_or_else(|error| {
             tracing::warn!(id, pid, %error, "cannot tell the container's cgroups");
             Cgroups::default()
@@ -304,7 +305,7 @@ impl State {
 
 impl Inner {
     /// A number for a new operation, and the receiver of its answer.
-    pub fn begin(&mut self, target: Option<Target>) -> (Op, oneshot::Receiver<Result<Answer>>) {
+    pub fn begin(&mut self, target: Option<Target>) -> (Op, oneshot::Receiver<Result<()>>) {
         self.last_op += 1;
         let (answer, answered) = oneshot::channel();
         let pending = Pending {
@@ -349,7 +350,7 @@ impl Inner {
     }
 
     /// Ends an operation; one that has been answered already is not there any more.
-    pub fn answer(&mut self, op: Op, result: Result<Answer>) {
+    pub fn answer(&mut self, op: Op, result: Result<()>) {
         if let Some(pending) = self.pending.remove(&op) {
             let _ = pending.answer.send(result);
         }

@@ -8,7 +8,7 @@ use nix::sys::socket::MsgFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::state::{Answer, State, Target};
+use super::state::{State, Target};
 use crate::fault::{Fault, Result};
 use crate::zygote::wire::{self, Op, Report, Request};
 
@@ -60,7 +60,7 @@ impl ZygoteLink {
         target: Option<Target>,
         request: impl FnOnce(Op) -> Request,
         fds: &[RawFd],
-    ) -> Result<Answer> {
+    ) -> Result<()> {
         let (op, answered) = self.state.lock().begin(target);
         let request = request(op);
         let sent = self

@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use caps::CapSet;
 use nix::errno::Errno;
 
-/// More descriptors than libcontainer opens between the worker's fork and the guest's start.
-const MARGIN: RawFd = 64;
+/// More descriptors than are opened between the zygote's start and the guest's.
+const MARGIN: RawFd = 256;
 
 /// Only ambient capabilities stay with a user other than root.
 /// Source: capabilities(7), "Transformation of capabilities during execve".
@@ -26,12 +26,12 @@ pub fn highest_fd() -> RawFd {
     numbers.max().unwrap_or(1024)
 }
 
-/// Closes what the shim and libcontainer have open besides the standard streams: another container of the pod may see
+/// Closes what the shim has open besides the standard streams: another container of the pod may see
 /// this process, and what is open in it, in a shared PID namespace. What stays are files open for reading only, which
 /// are the guest's compiled code, on a mount of its own that cannot be written; and files without a name, which are
 /// the engine's images of initial memory.
 ///
-/// `highest` is what [`highest_fd`] answered in the worker.
+/// `highest` is what [`highest_fd`] returned in the zygote.
 pub fn close_inherited(highest: RawFd) {
     let last = highest.saturating_add(MARGIN);
     for fd in 3..=last {

@@ -7,35 +7,22 @@
 //!
 //! Each operation that may take long (create, hooks) runs in a forked *worker*, so that a hook that hangs
 //! or a compilation that takes its time keeps neither another container nor a kill waiting, and so that
-//! what libcontainer changes in its own process (working directory, OOM score, dumpable flag) ends with it.
-//! The worker answers the service itself, then exits; the container's first process is then reparented to
-//! the zygote, which is its subreaper.
+//! what is changed for it in the worker's process (working directory, dumpable flag) ends with it. The worker answers
+//! the service itself, then exits; the container's first process is its sibling, a child of the zygote.
 
-mod adapt;
-mod ancillary;
 mod as_execve;
-mod causes;
 mod create;
-mod exec;
 mod handover;
-mod home;
-pub mod hook;
-mod join;
-mod keyring;
-mod labels;
 mod linux;
+mod modules;
 mod names;
-mod null;
-mod rlimits;
-mod staging;
 mod title;
 mod wasm;
 pub mod wire;
+mod workload;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -50,20 +37,23 @@ use wasmtime::Engine;
 
 use crate::fault::{Fault, Result, chain};
 use crate::paths::Paths;
+use title::Title;
+pub use wasm::{link, name_process};
 use wire::{Op, Report, Request};
 
 /// How long the zygote waits for its killed children before it leaves them to `init`.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// What a worker answers: a report, and the terminal's master where there is one.
+/// What a worker answers: a report, and descriptors.
 struct Answered {
     report: Report,
-    fd: Option<OwnedFd>,
+    fds: Vec<OwnedFd>,
 }
 
 impl From<Report> for Answered {
     fn from(report: Report) -> Self {
-        Self { report, fd: None }
+        let fds = Vec::new();
+        Self { report, fds }
     }
 }
 
@@ -73,8 +63,10 @@ pub struct Zygote {
     children: SignalFd,
     host: Host,
     cache: tandem_aot::Cache,
-    /// Where workers stage what containers are made of.
-    staging: PathBuf,
+    /// Where the kernel finds the command line of this process and of those forked from it.
+    title: Title,
+    /// The highest descriptor that this process has when it begins.
+    highest_fd: RawFd,
     workers: HashMap<i32, Op>,
 }
 
@@ -83,8 +75,6 @@ impl Zygote {
     pub fn new(socket: OwnedFd, paths: &Paths) -> Result<Self> {
         let fault = |what: &str, errno: Errno| Fault::internal(format!("zygote: {what}: {errno}"));
         nix::sys::prctl::set_child_subreaper(true).map_err(|e| fault("become subreaper", e))?;
-        // libcontainer keeps the caller's supplementary groups where a spec names none.
-        nix::unistd::setgroups(&[]).map_err(|e| fault("drop supplementary groups", e))?;
         names::use_built_in_sources()
             .map_err(|error| Fault::internal(format!("zygote: fix the sources of names: {error}")))?;
         let mut mask = SigSet::empty();
@@ -93,12 +83,6 @@ impl Zygote {
         let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| fault("open signalfd", e))?;
         plain_process().map_err(|e| fault("become a process that containers can be forked from", e))?;
-        // The directory above is open to search for mapped users; libcontainer would leave this one open too.
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(paths.states())
-            .map_err(|error| Fault::internal(format!("zygote: cannot make {}: {error}", paths.states().display())))?;
         let engine = Engine::new(&tandem_aot::engine_config())
             .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
         let host = Host::new(engine);
@@ -109,7 +93,8 @@ impl Zygote {
             children,
             host,
             cache,
-            staging: paths.staging(),
+            title: Title::find(),
+            highest_fd: as_execve::highest_fd(),
             workers: HashMap::new(),
         })
     }
@@ -173,13 +158,13 @@ impl Zygote {
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
         match request {
             Request::Create { op, create } => {
-                self.in_worker(op, |zygote| create::create(zygote, op, create, fds));
+                self.in_worker(op, |zygote| create::create(zygote, op, &create, fds));
             }
             Request::Exec { op, exec } => {
-                self.in_worker(op, |zygote| exec::exec(zygote, op, &exec, fds));
+                self.in_worker(op, |zygote| create::exec(zygote, op, &exec, fds));
             }
-            Request::StartWithHooks { op, state } => self.in_worker(op, |_| {
-                create::start_with_hooks(state).map(|()| Report::Done { op }.into())
+            Request::PostStart { op, id, bundle, pid } => self.in_worker(op, |_| {
+                create::post_start(&id, &bundle, pid).map(|()| Report::Done { op }.into())
             }),
             Request::Kill { op, pid, signal } => {
                 // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
@@ -220,7 +205,7 @@ impl Zygote {
                     let fault = fault.shortened();
                     Report::Failed { op, fault }.into()
                 });
-                self.report_with(&answered.report, answered.fd.as_ref());
+                self.report_with(&answered.report, &answered.fds);
                 std::process::exit(0);
             }
             Err(errno) => {
@@ -231,11 +216,11 @@ impl Zygote {
     }
 
     fn report(&self, report: &Report) {
-        self.report_with(report, None);
+        self.report_with(report, &[]);
     }
 
-    fn report_with(&self, report: &Report, fd: Option<&OwnedFd>) {
-        let fds: Vec<RawFd> = fd.map(AsRawFd::as_raw_fd).into_iter().collect();
+    fn report_with(&self, report: &Report, fds: &[OwnedFd]) {
+        let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         if let Err(errno) = wire::send(self.socket.as_fd(), report, &fds, MsgFlags::empty()) {
             tracing::error!(%errno, ?report, "zygote cannot report");
         }

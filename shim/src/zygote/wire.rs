@@ -2,21 +2,18 @@
 //! SOCK_SEQPACKET socket pair, with descriptors as ancillary data. Both ends are this binary.
 
 use std::fs::File;
-use std::io::{IoSlice, Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{Seek, Write};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use nix::sys::socket::MsgFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tandem_confine::line;
 
-use super::ancillary;
 use crate::fault::Fault;
-
-/// Longest message: paths and an error text. A longer text is cut before it is sent.
-const MAX_MESSAGE: usize = 64 * 1024;
 
 /// Number of an operation, to find the waiting caller by.
 pub type Op = u64;
@@ -24,15 +21,15 @@ pub type Op = u64;
 /// What the service asks of the zygote.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Create a container; descriptors: stdin, stdout, stderr (none of them with a terminal) and, for Wasm, the memory
-    /// limit ([`crate::memory`]) and the module, unless its digest may do ([`Report::NeedsModule`]).
+    /// Create a container; descriptors: where the worker asks for modules ([`ModuleQuestion`]), the memory limit of its guest
+    /// ([`crate::memory`]), then stdin, stdout and stderr, but for a terminal.
     Create {
         /// Operation to answer.
         op: Op,
         /// What to create.
         create: Create,
     },
-    /// Execute a process in a container; descriptors: its process section ([`carry`]), and as for a Create.
+    /// Execute a process in a container; descriptors: its process section ([`carry`]), then as for a Create.
     Exec {
         /// Operation to answer.
         op: Op,
@@ -48,12 +45,16 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
-    /// Let a created container run and run its poststart hooks.
-    StartWithHooks {
+    /// Run the `poststart` hooks of a container that was started.
+    PostStart {
         /// Operation to answer.
         op: Op,
-        /// The container's state directory.
-        state: PathBuf,
+        /// Container id.
+        id: String,
+        /// Bundle directory.
+        bundle: PathBuf,
+        /// The first process.
+        pid: i32,
     },
 }
 
@@ -64,7 +65,7 @@ impl Request {
             Request::Create { op, .. }
             | Request::Exec { op, .. }
             | Request::Kill { op, .. }
-            | Request::StartWithHooks { op, .. } => *op,
+            | Request::PostStart { op, .. } => *op,
         }
     }
 }
@@ -74,16 +75,12 @@ impl Request {
 pub struct Create {
     /// Container id.
     pub id: String,
-    /// Bundle directory; libcontainer reads the spec from it.
+    /// Bundle directory, with the spec.
     pub bundle: PathBuf,
-    /// Directory in which libcontainer makes the container's state directory.
-    pub state_root: PathBuf,
     /// Whether systemd makes the cgroup.
     pub systemd_cgroup: bool,
-    /// Whether its streams are a terminal, whose master is to come with the answer.
-    pub terminal: bool,
-    /// What runs in it.
-    pub workload: Workload,
+    /// Where a server listens if its environment does not say.
+    pub http_port: u16,
 }
 
 /// A process to execute in a container.
@@ -91,41 +88,51 @@ pub struct Create {
 pub struct Exec {
     /// Container id, for messages.
     pub id: String,
-    /// The process's name, for messages.
-    pub exec_id: String,
     /// The container's first process.
     pub init: i32,
     /// Bundle directory, for what the container's spec says of all its processes.
     pub bundle: PathBuf,
-    /// Whether its streams are a terminal, whose master is to come with the answer.
-    pub terminal: bool,
-    /// What runs.
-    pub workload: Workload,
+    /// Where a server listens if its environment does not say.
+    pub http_port: u16,
 }
 
-/// What runs in a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Workload {
-    /// `process.args` by execve.
-    Linux,
-    /// A Wasm module or component.
-    Wasm {
-        /// Name for messages.
+/// What a worker asks the service while it makes a process: only the service speaks with containerd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModuleQuestion {
+    /// There is no file of this name: is it a layer of the image?
+    Layer {
+        /// The name.
         name: String,
-        /// Export to call.
-        export: Option<String>,
-        /// Digest that the content must have (`sha256:…`), for a layer of the image.
-        digest: Option<String>,
+    },
+    /// The cache has no code for the layer: its bytes are needed.
+    Bytes,
+}
+
+/// The service's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModuleAnswer {
+    /// It is a layer.
+    Layer {
+        /// Its name for messages.
+        name: String,
+        /// Digest that its content must have (`sha256:…`).
+        digest: String,
         /// Where a server listens if its environment does not say.
         http_port: u16,
     },
+    /// There is none of this name.
+    None,
+    /// The bytes, with a descriptor.
+    Bytes,
+    /// That failed.
+    Failed(Fault),
 }
 
 /// What the zygote, or a worker it forked, tells the service.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// A container's first process is there and waits for Start, or an exec's runs. With a terminal its master comes
-    /// with it.
+    /// A container's first process is there and waits for Start; descriptors: where a byte starts it, then the master of its
+    /// terminal, if it has one. Or an exec's runs; with the master of its terminal.
     Created {
         /// The operation.
         op: Op,
@@ -134,11 +141,6 @@ pub enum Report {
     },
     /// An operation without a result succeeded.
     Done {
-        /// The operation.
-        op: Op,
-    },
-    /// The cache has no code for the module's digest: ask again with the module.
-    NeedsModule {
         /// The operation.
         op: Op,
     },
@@ -174,20 +176,7 @@ pub fn carry(bytes: &[u8]) -> Result<OwnedFd, Fault> {
 
 /// Sends `message` with `fds`. Blocks unless `flags` say otherwise.
 pub fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[RawFd], flags: MsgFlags) -> nix::Result<()> {
-    let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
-    if bytes.len() > MAX_MESSAGE {
-        return Err(Errno::EMSGSIZE);
-    }
-    let rights = [ControlMessage::ScmRights(fds)];
-    let control: &[ControlMessage] = if fds.is_empty() { &[] } else { &rights };
-    let flags = flags | MsgFlags::MSG_NOSIGNAL;
-    loop {
-        let sent = sendmsg::<UnixAddr>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], control, flags, None);
-        match sent {
-            Err(Errno::EINTR) => {}
-            other => return other.map(drop),
-        }
-    }
+    line::send(socket, message, fds, flags)
 }
 
 /// A message, with what came with it.
@@ -201,24 +190,17 @@ pub struct Received<M> {
 
 /// Receives one message; `None` when the other end is closed.
 pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>, flags: MsgFlags) -> nix::Result<Option<Received<M>>> {
-    let mut bytes = vec![0u8; MAX_MESSAGE];
-    let arrived = loop {
-        match ancillary::receive(socket, &mut bytes, flags.bits()) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
-        }
-    };
-    if arrived.length == 0 {
+    let Some(received) = line::receive(socket, flags)? else {
         return Ok(None);
-    }
-    let message = parse(&bytes[..arrived.length])?;
-    let fds = if arrived.lost {
+    };
+    let fds = if received.lost {
         Err(Fault::exhausted(
             "the shim has as many files open as it may: raise its limit (RLIMIT_NOFILE, LimitNOFILE of containerd's service)",
         ))
     } else {
-        Ok(arrived.fds)
+        Ok(received.fds)
     };
+    let message = received.message;
     Ok(Some(Received { message, fds }))
 }
 
@@ -231,7 +213,7 @@ pub fn parse<M: DeserializeOwned>(bytes: &[u8]) -> nix::Result<M> {
 mod tests {
     use super::*;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
     fn a_message_arrives_whole_with_its_descriptors() {

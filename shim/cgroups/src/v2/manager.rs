@@ -43,7 +43,7 @@ impl Manager {
 
     /// Makes the directories, each with all controllers its parent has. A controller that cannot be enabled is
     /// missed only by a limit that needs it, and that then says so.
-    fn create(&self) -> Result<(), Error> {
+    pub fn make(&self) -> Result<(), Error> {
         let mut dir = self.root.clone();
         for component in self.path.components() {
             enable_controllers(&dir);
@@ -74,7 +74,7 @@ impl CgroupManager for Manager {
     type Error = Error;
 
     fn add_task(&self, pid: Pid) -> Result<(), Error> {
-        self.create()?;
+        self.make()?;
         let path = self.dir().join("cgroup.procs");
         fs::write(&path, pid.to_string()).map_err(Error::io(format!("move process {pid} by"), path))
     }

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Process;
 use pathrs::flags::OpenFlags;
 use pathrs::procfs::{ProcfsBase, ProcfsHandle};
+
+use crate::error::{Class, Error, Result};
 
 /// Whether AppArmor confines anything. Source: the kernel's `security/apparmor/lsm.c`.
 const APPARMOR: &str = "module/apparmor/parameters/enabled";
@@ -38,20 +40,14 @@ impl Modules {
 }
 
 /// Whether the process asks for a label, which only an execve gives it.
-pub fn are_asked_for(spec: &Spec) -> bool {
-    let process = spec.process().as_ref();
-    let asked = |label: Option<&String>| label.is_some_and(|label| !label.is_empty());
-    asked(process.and_then(|process| process.apparmor_profile().as_ref()))
-        || asked(process.and_then(|process| process.selinux_label().as_ref()))
+pub fn are_asked_for(process: &Process) -> bool {
+    let asked = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    asked(process.apparmor_profile()) || asked(process.selinux_label())
 }
 
-/// Has the security modules give the process its labels with the next execve. libcontainer does so for AppArmor's
-/// profile and a container's first process only.
-pub fn set_for_next_exec(spec: &Spec) -> io::Result<()> {
-    match spec.process().as_ref() {
-        Some(process) => set(&own_attribute, process),
-        None => Ok(()),
-    }
+/// Has the security modules give the process its labels with the next execve.
+pub fn set_for_next_exec(process: &Process) -> io::Result<()> {
+    set(&own_attribute, process)
 }
 
 /// With `open` for the files of this thread, by their names below `/proc/thread-self`.
@@ -66,6 +62,38 @@ fn set(open: &dyn Fn(&str) -> io::Result<File>, process: &Process) -> io::Result
     if let Some(label) = given(process.selinux_label()) {
         write(open("attr/exec"), &label)
             .map_err(|error| io::Error::new(error.kind(), format!("SELinux label \"{label}\": {error}")))?;
+    }
+    Ok(())
+}
+
+/// Gives a file an SELinux label. Source: selinux(8), the attribute `security.selinux`.
+pub fn set_file_label(path: &Path, label: &str) -> nix::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let c = |text: &[u8]| std::ffi::CString::new(text).map_err(|_| nix::errno::Errno::EINVAL);
+    let (path, label) = (c(path.as_os_str().as_bytes())?, c(label.as_bytes())?);
+    let name = c"security.selinux";
+    let value = label.as_bytes_with_nul();
+    // SAFETY: C strings and bytes that outlive the call, with their length.
+    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    nix::errno::Errno::result(result).map(drop)
+}
+
+/// Refuses a label that the node cannot give: as runc, a confinement that is asked for and not to be had is an error.
+pub fn check(process: &Process, modules: Modules) -> Result<()> {
+    let asked = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
+    if let (Some(profile), false) = (asked(process.apparmor_profile()), modules.apparmor) {
+        return Err(Error::new(
+            Class::Precondition,
+            format!("AppArmor profile \"{}\"", profile.escape_debug()),
+            "AppArmor is not enabled on this node: enable it or remove the profile from the pod",
+        ));
+    }
+    if let (Some(label), false) = (asked(process.selinux_label()), modules.selinux) {
+        return Err(Error::new(
+            Class::Precondition,
+            format!("SELinux label \"{}\"", label.escape_debug()),
+            "SELinux is not enabled on this node: enable it or set enable_selinux = false in containerd's configuration",
+        ));
     }
     Ok(())
 }
@@ -170,12 +198,13 @@ mod tests {
 
     #[test]
     fn a_process_without_a_label_needs_none() {
-        let mut spec = Spec::default();
-        assert!(!are_asked_for(&spec));
-        set_for_next_exec(&spec).unwrap();
-        if let Some(process) = spec.process_mut() {
-            process.set_selinux_label(Some(LABEL.into()));
-        }
-        assert!(are_asked_for(&spec));
+        let mut process = Process::default();
+        process.set_apparmor_profile(Some(String::new())).set_selinux_label(None);
+        assert!(!are_asked_for(&process));
+        set_for_next_exec(&process).unwrap();
+        check(&process, Modules::default()).unwrap();
+        process.set_selinux_label(Some(LABEL.into()));
+        assert!(are_asked_for(&process));
+        assert!(check(&process, Modules::default()).unwrap_err().to_string().contains(LABEL));
     }
 }

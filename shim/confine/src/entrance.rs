@@ -1,8 +1,8 @@
-//! Becoming a process of a running container: its cgroups and its namespaces.
+//! The way into a running container: its cgroups and its namespaces.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::getppid;
 
-use crate::fault::{Fault, Result};
+use crate::error::{Class, Error, Named, Result, shown};
+use crate::namespaces::name_of;
 
 /// Namespaces by their names in /proc, in the order of joining: the mount namespace late, because paths change their
 /// meaning with it, the user namespace last, because it takes away the power over all others. Source: namespaces(7).
@@ -26,21 +27,20 @@ const NAMESPACES: [(&str, CloneFlags); 8] = [
     ("user", CloneFlags::CLONE_NEWUSER),
 ];
 
-/// The way into a container, opened while nothing is entered yet.
-pub struct Way {
+/// Opened while nothing is entered yet.
+pub struct Entrance {
     namespaces: Vec<(CloneFlags, OwnedFd)>,
     /// `cgroup.procs` of each hierarchy in which the container is elsewhere than the caller.
     cgroups: Vec<(PathBuf, File)>,
 }
 
-impl Way {
-    /// Opens the way to the container whose first process is `init`, a child of the caller's parent.
+impl Entrance {
+    /// Opens that of the container whose first process is `init`, a child of the caller's parent.
     ///
     /// The process may be ending meanwhile. From the first moment of that on the kernel says `/` for its cgroups of
     /// version 1, and some time later it has no namespaces: so after the cgroups have been looked up it is made sure that
     /// it was not ending by then.
     pub fn open(init: i32) -> Result<Self> {
-        let gone = || Fault::precondition("the container is not running: its first process has ended");
         // What is opened below this descriptor is of this very process, even if its id is given to another.
         let dir = File::open(Path::new("/proc").join(init.to_string())).map_err(|_| gone())?;
         let file =
@@ -53,9 +53,9 @@ impl Way {
         if !is_ours(&read("stat").map_err(|_| gone())?) {
             return Err(gone());
         }
-        let fault = |error: std::io::Error| Fault::internal(format!("cannot tell the container's cgroups: {error}"));
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(fault)?;
-        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(fault)?;
+        let what = || "tell the container's cgroups".to_owned();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").host(what)?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").host(what)?;
         let mut cgroups = Vec::new();
         let theirs = read("cgroup").map_err(|_| gone())?;
         if is_ending(&read("stat").map_err(|_| gone())?) {
@@ -63,10 +63,8 @@ impl Way {
         }
         for path in procs_files(&mounts, &own, &theirs) {
             let file = File::options().write(true).open(&path);
-            let file = file.map_err(|error| Fault::internal(format!("cannot open {}: {error}", path.display())))?;
-            cgroups.push((path, file));
+            cgroups.push((path.clone(), file.host(|| format!("open {}", shown(&path)))?));
         }
-
         let mut namespaces = Vec::new();
         for (name, flag) in NAMESPACES {
             let name = format!("ns/{name}");
@@ -74,15 +72,17 @@ impl Way {
                 Ok(own) => own,
                 // A kernel without namespaces of this kind.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Fault::internal(format!("cannot look at {name}: {error}"))),
+                Err(error) => return Err(error).host(|| format!("look at {name}")),
             };
             let namespace = file(&name).map_err(|_| gone())?;
             let theirs = namespace.metadata().map_err(|_| gone())?;
             if (theirs.dev(), theirs.ino()) != (own.dev(), own.ino()) {
                 namespaces.push((flag, namespace.into()));
             } else if flag == CloneFlags::CLONE_NEWNS {
-                return Err(Fault::precondition(
-                    "the container has no mount namespace of its own, so that what is executed would see the node's files",
+                return Err(Error::new(
+                    Class::Precondition,
+                    "container",
+                    "it has no mount namespace of its own, so that what is executed would see the node's files",
                 ));
             }
         }
@@ -103,8 +103,7 @@ impl Way {
     pub fn enter_cgroups(&mut self) -> Result<()> {
         for (path, mut file) in self.cgroups.drain(..) {
             // 0 is the process that writes.
-            file.write_all(b"0")
-                .map_err(|error| Fault::internal(format!("cannot enter cgroup {}: {error}", path.display())))?;
+            file.write_all(b"0").host(|| format!("enter cgroup {}", shown(&path)))?;
         }
         Ok(())
     }
@@ -118,15 +117,12 @@ impl Way {
     }
 }
 
+fn gone() -> Error {
+    Error::new(Class::Precondition, "container", "it is not running: its first process has ended")
+}
+
 fn enter(flag: CloneFlags, namespace: &OwnedFd) -> Result<()> {
-    setns(namespace.as_fd(), flag).map_err(|errno| {
-        let name = NAMESPACES.iter().find(|(_, its)| *its == flag);
-        let name = name.map_or("unknown", |(name, _)| name);
-        Fault::internal(format!(
-            "cannot enter the {name} namespace of the container (descriptor {}): {errno}",
-            namespace.as_raw_fd()
-        ))
-    })
+    setns(namespace.as_fd(), flag).host(|| format!("enter the {} namespace of the container", name_of(flag)))
 }
 
 /// Whether the process is a child of the zygote, the caller's parent; or of a worker of it that has not ended yet.
@@ -222,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_the_parents_child_is_no_way_in() {
-        let fault = Way::open(1).err().unwrap();
-        assert_eq!(fault.kind, crate::fault::Kind::FailedPrecondition);
+        let error = Entrance::open(1).err().unwrap();
+        assert_eq!(error.class, Class::Precondition);
     }
 }

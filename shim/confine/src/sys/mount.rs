@@ -18,6 +18,8 @@ const EMPTY: &CStr = c"";
 pub struct Change<'a> {
     /// Attributes to set, `MOUNT_ATTR_*`.
     pub set: u64,
+    /// Attributes to clear, `MOUNT_ATTR_*`.
+    pub clear: u64,
     /// Propagation: `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave it.
     pub propagation: u64,
     /// Translate owners as this user namespace does.
@@ -29,12 +31,21 @@ pub struct Change<'a> {
 /// A copy of the mount at `path`, and of those below it where `recursive`, attached nowhere.
 pub fn copy(path: &Path, recursive: bool) -> nix::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    copy_of(libc::AT_FDCWD, &path, 0, recursive)
+}
+
+/// As [`copy`], of what is open as `place` (O_PATH is enough).
+pub fn copy_at(place: BorrowedFd<'_>, recursive: bool) -> nix::Result<OwnedFd> {
+    copy_of(place.as_raw_fd(), EMPTY, libc::AT_EMPTY_PATH.cast_unsigned(), recursive)
+}
+
+fn copy_of(dir: libc::c_int, path: &CStr, flags: libc::c_uint, recursive: bool) -> nix::Result<OwnedFd> {
+    let mut flags = flags | libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     if recursive {
-        flags |= libc::AT_RECURSIVE.unsigned_abs();
+        flags |= libc::AT_RECURSIVE.cast_unsigned();
     }
     // SAFETY: open_tree(2) takes a descriptor, a C string that outlives the call, and flags.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) };
     owned(fd)
 }
 
@@ -42,7 +53,7 @@ pub fn copy(path: &Path, recursive: bool) -> nix::Result<OwnedFd> {
 pub fn change(mount: BorrowedFd<'_>, change: &Change) -> nix::Result<()> {
     let mut attributes = libc::mount_attr {
         attr_set: change.set,
-        attr_clr: 0,
+        attr_clr: change.clear,
         propagation: change.propagation,
         userns_fd: 0,
     };
@@ -71,24 +82,58 @@ pub fn change(mount: BorrowedFd<'_>, change: &Change) -> nix::Result<()> {
 /// Attaches a mount that is attached nowhere yet.
 pub fn attach(mount: BorrowedFd<'_>, target: &Path) -> nix::Result<()> {
     let target = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    move_to(mount, libc::AT_FDCWD, &target, 0)
+}
+
+/// As [`attach`], on what is open as `place` (O_PATH is enough).
+pub fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> nix::Result<()> {
+    move_to(mount, place.as_raw_fd(), EMPTY, libc::MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+/// As [`attach`], in the working directory, whatever the rights to walk there.
+pub fn attach_here(mount: BorrowedFd<'_>) -> nix::Result<()> {
+    move_to(mount, libc::AT_FDCWD, EMPTY, libc::MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+fn move_to(mount: BorrowedFd<'_>, dir: libc::c_int, path: &CStr, flags: libc::c_uint) -> nix::Result<()> {
     // SAFETY: descriptors and C strings that outlive the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             mount.as_raw_fd(),
             EMPTY.as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
+            dir,
+            path.as_ptr(),
+            flags | libc::MOVE_MOUNT_F_EMPTY_PATH,
         )
     };
     Errno::result(result).map(drop)
 }
 
-/// A new file system with string options, attached nowhere. Answers its root directory.
-pub fn create(kind: &CStr, options: &[(&CStr, &CStr)]) -> nix::Result<OwnedFd> {
+/// An option of a file system: a key, and a value unless it is a flag.
+pub type FileSystemOption = (CString, Option<CString>);
+
+/// Why a file system could not be made.
+#[derive(Debug)]
+pub struct Refused {
+    /// The kernel's number.
+    pub errno: Errno,
+    /// What the file system says of it, if anything.
+    pub says: String,
+}
+
+impl From<Errno> for Refused {
+    fn from(errno: Errno) -> Self {
+        let says = String::new();
+        Self { errno, says }
+    }
+}
+
+/// A new file system, attached nowhere, with mount attributes (`MOUNT_ATTR_*`).
+pub fn create(kind: &CStr, options: &[FileSystemOption], attributes: u64) -> std::result::Result<OwnedFd, Refused> {
     const FSOPEN_CLOEXEC: libc::c_uint = 1;
     const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    const SET_FLAG: libc::c_uint = 0;
     const SET_STRING: libc::c_uint = 1;
     const CMD_CREATE: libc::c_uint = 6;
     // SAFETY: fsopen(2) takes a C string and flags.
@@ -96,14 +141,38 @@ pub fn create(kind: &CStr, options: &[(&CStr, &CStr)]) -> nix::Result<OwnedFd> {
     let configure = |command: libc::c_uint, key: *const libc::c_char, value: *const libc::c_char| {
         // SAFETY: fsconfig(2) takes C strings, which outlive the call, or null where the command has none.
         let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
-        Errno::result(result).map(drop)
+        Errno::result(result).map(drop).map_err(|errno| Refused {
+            errno,
+            says: log_of(&context),
+        })
     };
     for (key, value) in options {
-        configure(SET_STRING, key.as_ptr(), value.as_ptr())?;
+        match value {
+            Some(value) => configure(SET_STRING, key.as_ptr(), value.as_ptr())?,
+            None => configure(SET_FLAG, key.as_ptr(), std::ptr::null())?,
+        }
     }
     configure(CMD_CREATE, std::ptr::null(), std::ptr::null())?;
     // SAFETY: fsmount(2) takes a descriptor and flags.
-    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_fd().as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
+    Ok(owned(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_fd().as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
+    })?)
+}
+
+/// The messages of a file system's context, each behind its level and a space. Source: kernel `mount_api.rst`.
+fn log_of(context: &OwnedFd) -> String {
+    let mut says: Vec<String> = Vec::new();
+    let mut line = [0u8; 512];
+    while let Ok(length @ 1..) = nix::unistd::read(context, &mut line) {
+        let text = String::from_utf8_lossy(&line[..length]);
+        says.push(text.trim_end().get(2..).unwrap_or_default().to_owned());
+    }
+    says.join("; ")
 }
 
 /// The mount point that `path` lies below: the nearest ancestor, or itself, that is the root of a mount.
@@ -119,18 +188,19 @@ pub fn mount_point_of(path: &Path) -> nix::Result<&Path> {
 
 fn is_mount_root(path: &Path) -> nix::Result<bool> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    is_root(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Whether `file` is the root of the mount that it was opened on.
+pub fn is_mount_root_of(file: BorrowedFd<'_>) -> nix::Result<bool> {
+    is_root(file.as_raw_fd(), EMPTY, libc::AT_EMPTY_PATH)
+}
+
+fn is_root(dir: libc::c_int, path: &CStr, flags: libc::c_int) -> nix::Result<bool> {
     // SAFETY: all-zero is a valid statx.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: a C string and a structure that outlive the call.
-    let result = unsafe {
-        libc::statx(
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
-            0,
-            &raw mut found,
-        )
-    };
+    // SAFETY: a plain number, a C string and a structure that outlive the call.
+    let result = unsafe { libc::statx(dir, path.as_ptr(), flags, 0, &raw mut found) };
     Errno::result(result)?;
     #[allow(clippy::cast_sign_loss)]
     let flag = libc::STATX_ATTR_MOUNT_ROOT as u64;

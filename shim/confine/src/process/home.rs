@@ -1,11 +1,9 @@
-//! HOME of an executed process that was given none. Read here and not by libc, whose name service would load what the
+//! HOME of a process that was given none. Read here and not by libc, whose name service would load what the
 //! container's `nsswitch.conf` names.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-
-use oci_spec::runtime::Process;
 
 /// Longest user database that is looked through.
 const MAX_PASSWD_BYTES: u64 = 4 * 1024 * 1024;
@@ -13,12 +11,9 @@ const MAX_PASSWD_BYTES: u64 = 4 * 1024 * 1024;
 const NO_HOME: &str = "/";
 
 /// Adds HOME to the environment, if it is not there or empty, from the container's `/etc/passwd`.
-pub fn ensure(process: &mut Process) {
-    let mut env = process.env().clone().unwrap_or_default();
-    if env
-        .iter()
-        .any(|var| var.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()))
-    {
+pub fn ensure(env: &mut Vec<String>, uid: u32) {
+    let given = |variable: &String| variable.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
+    if env.iter().any(given) {
         return;
     }
     let mut passwd = String::new();
@@ -28,9 +23,8 @@ pub fn ensure(process: &mut Process) {
         .custom_flags(libc::O_NONBLOCK)
         .open("/etc/passwd");
     let _ = file.and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut passwd));
-    env.retain(|var| !var.starts_with("HOME="));
-    env.push(format!("HOME={}", of(process.user().uid(), &passwd)));
-    process.set_env(Some(env));
+    env.retain(|variable| !variable.starts_with("HOME="));
+    env.push(format!("HOME={}", of(uid, &passwd)));
 }
 
 /// Source: passwd(5): `name:password:uid:gid:comment:directory:shell`.
@@ -57,10 +51,9 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_was_given_is_kept() {
-        let mut process = Process::default();
-        process.set_env(Some(vec!["HOME=/mine".into()]));
-        ensure(&mut process);
-        assert_eq!(process.env().as_deref(), Some(["HOME=/mine".to_owned()].as_slice()));
+    fn a_home_that_was_given_is_kept_where_it_is() {
+        let mut env = vec!["HOME=/mine".to_owned(), "A=b".to_owned()];
+        ensure(&mut env, 0);
+        assert_eq!(env, ["HOME=/mine", "A=b"]);
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use oci_spec::runtime::LinuxIdMapping;
 
-use crate::fault::{Fault, Result};
+use crate::error::{Class, Error, Result};
 
 /// A run of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,17 +53,36 @@ impl Mappings {
         })
     }
 
+    /// Users and groups as the kernel takes them in `uid_map` and `gid_map`.
+    pub fn as_files(&self) -> [(&'static str, String); 2] {
+        let lines = |ranges: &[Range]| -> String {
+            let line = |range: &Range| format!("{} {} {}\n", range.inside, range.outside, range.size);
+            ranges.iter().map(line).collect()
+        };
+        [("uid_map", lines(&self.users)), ("gid_map", lines(&self.groups))]
+    }
+
+    /// The user's and the group's id on the host of these in the container.
+    pub fn on_host(&self, user: u32, group: u32) -> (u32, u32) {
+        let of = |id: u32, ranges: &[Range]| {
+            let found = ranges.iter().find_map(|range| {
+                let offset = id.checked_sub(range.inside)?;
+                (offset < range.size).then(|| range.outside.checked_add(offset))?
+            });
+            found.unwrap_or(id)
+        };
+        (of(user, &self.users), of(group, &self.groups))
+    }
+
     /// A user namespace with these mappings, held by the descriptor alone.
     pub fn user_namespace(&self) -> Result<OwnedFd> {
-        let fault = |what: &str, why: String| Fault::internal(format!("cannot {what} a user namespace for ids: {why}"));
+        let fault = |what: &str, why: String| {
+            Error::new(Class::Internal, format!("{what} a user namespace for ids"), why)
+        };
         let holder = Holder::start().map_err(|errno| fault("make", errno.to_string()))?;
-        for (file, ranges) in [("uid_map", &self.users), ("gid_map", &self.groups)] {
-            let lines: Vec<String> = ranges
-                .iter()
-                .map(|range| format!("{} {} {}\n", range.inside, range.outside, range.size))
-                .collect();
-            std::fs::write(format!("/proc/{}/{file}", holder.0), lines.concat())
-                .map_err(|error| fault(&format!("map (\"{}\")", lines.concat().trim()), error.to_string()))?;
+        for (file, lines) in self.as_files() {
+            std::fs::write(format!("/proc/{}/{file}", holder.0), &lines)
+                .map_err(|error| fault(&format!("map \"{}\" in", lines.trim()), error.to_string()))?;
         }
         let namespace = std::fs::File::open(format!("/proc/{}/ns/user", holder.0));
         Ok(namespace.map_err(|error| fault("open", error.to_string()))?.into())
@@ -72,7 +91,7 @@ impl Mappings {
 
 fn parse(text: &str) -> Result<Vec<Range>> {
     let fault = || {
-        Fault::invalid(format!(
+        Error::invalid("mount options", format!(
             "id mapping \"{}\" is not inside:outside:size",
             text.escape_debug()
         ))

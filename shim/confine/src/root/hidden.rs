@@ -1,0 +1,61 @@
+//! Paths that the spec hides (`maskedPaths`) or makes read-only (`readonlyPaths`). Those that are not there are nobody's.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use oci_spec::runtime::Linux;
+
+use crate::error::{Class, Error, Named, Result};
+use crate::root::tree::{Tree, is_directory};
+use crate::sys::mount::{self, Change};
+
+/// Covers a file that is hidden.
+const NULL: &str = "/dev/null";
+
+/// Makes the paths read-only, then hides the others. `/dev/null` is the host's still.
+pub fn cover(linux: &Linux, tree: &Tree, label: Option<&str>) -> Result<()> {
+    for path in linux.readonly_paths().as_deref().unwrap_or_default() {
+        make_read_only(tree, path)?;
+    }
+    for path in linux.masked_paths().as_deref().unwrap_or_default() {
+        mask(tree, path, label)?;
+    }
+    Ok(())
+}
+
+/// A copy of what is there, of which only one attribute changes: a `nosuid` or `noexec` of before stays.
+fn make_read_only(tree: &Tree, path: &str) -> Result<()> {
+    let name = || format!("make {} read-only", path.escape_debug());
+    let place = match tree.locate(Path::new(path)) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other.asked(name)?,
+    };
+    let copy = mount::copy_at(place.as_fd(), true).host(name)?;
+    let read_only = Change {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Change::default()
+    };
+    mount::change(copy.as_fd(), &read_only).host(name)?;
+    mount::attach_at(copy.as_fd(), place.as_fd()).host(name)
+}
+
+fn mask(tree: &Tree, path: &str, label: Option<&str>) -> Result<()> {
+    let name = || format!("mask {}", path.escape_debug());
+    let place = match tree.locate(Path::new(path)) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other.asked(name)?,
+    };
+    let cover = match is_directory(&place).host(name)? {
+        true => {
+            let mut options = vec![(c"source".into(), Some(c"tmpfs".into()))];
+            if let Some(label) = label.and_then(|label| std::ffi::CString::new(label).ok()) {
+                options.push((c"context".into(), Some(label)));
+            }
+            mount::create(c"tmpfs", &options, libc::MOUNT_ATTR_RDONLY)
+                .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?
+        }
+        false => mount::copy(Path::new(NULL), false).host(name)?,
+    };
+    mount::attach_at(cover.as_fd(), place.as_fd()).host(name)
+}

@@ -30,6 +30,8 @@ pub struct Remains<'a> {
     pub systemd_cgroup: bool,
     /// Whether the shim that made them was killed, perhaps in the middle of a call.
     pub shim_is_dead: bool,
+    /// Whether its `poststop` hooks are still to run.
+    pub hooks_are_due: bool,
 }
 
 impl Remains<'_> {
@@ -70,7 +72,9 @@ impl Remains<'_> {
 
     /// The specification: a poststop hook's failure is for the log, and the rest goes on.
     fn run_hooks(&self) {
-        let Some(bundle) = self.bundle else { return };
+        let Some(bundle) = self.bundle.filter(|_| self.hooks_are_due) else {
+            return;
+        };
         let hooks = bundle.spec().hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
         for hook in hooks.into_iter().flatten() {
             let state = State::new(bundle.spec(), self.id, bundle.path(), "stopped", None);

@@ -235,7 +235,8 @@ on_both_generations! {
                 pod.assert_runs_on().await?;
             }
         }
-        assert!(refused > 6, "{refused}");
+        // A socket is all that is made there, of a new shim; a create itself needs no file.
+        assert!(refused > 0, "{refused}");
         // The disk is a mount of the instance: it goes before leftovers are looked for, the pod before it.
         let Pod { ctd, sandbox, pause, .. } = pod;
         pause.kill_and_delete().await?;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, create_cgroup_manager};
 use nix::fcntl::OFlag;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources, Spec};
 
 use crate::error::{Class, Error, Named, Result};
 use crate::mounts::Hierarchies;
@@ -31,10 +31,16 @@ impl Cgroups {
             container_name: id.to_owned(),
         };
         let manager = create_cgroup_manager(config).map_err(|error| failed(id, &error, Class::Internal))?;
+        let mut resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        // Whatever the rules say, they start from none: without any, a container could open the node's disks. Source: runc.
+        let mut nothing = LinuxDeviceCgroup::default();
+        nothing.set_allow(false).set_access(Some("rwm".to_owned()));
+        let rules = resources.devices().clone().unwrap_or_default();
+        resources.set_devices(Some(std::iter::once(nothing).chain(rules).collect()));
         Ok(Self {
             id: id.to_owned(),
             manager,
-            resources: linux.and_then(|linux| linux.resources().clone()).unwrap_or_default(),
+            resources,
         })
     }
 

@@ -92,7 +92,7 @@ pub fn create(
             }
         }
         Ok(Forked::Parent(pid)) => pid,
-        Err(errno) => return Err(Error::host(format!("fork the first process of container {id}"), errno)),
+        Err(errno) => return Err(Error::fork(format!("fork the first process of container {id}"), errno)),
     };
     let maps = match &plan.namespaces.user {
         UserNamespace::New(mappings) => Some(mappings.clone()),
@@ -135,6 +135,9 @@ fn plan(new: NewContainer<'_>, line: Line, start: OwnedFd) -> Result<Plan> {
     let linux = linux.ok_or_else(|| Error::invalid("spec", "it has no \"linux\" section"))?;
     let process = spec.process().clone();
     let process = process.ok_or_else(|| Error::invalid("spec", "it has no \"process\""))?;
+    if !process.cwd().is_absolute() {
+        return Err(Error::invalid("process.cwd", "it is not an absolute path"));
+    }
     let modules = Modules::of_node();
     labels::check(&process, modules)?;
     unsupported(linux)?;

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::getppid;
 
 use crate::error::{Class, Error, Named, Result, shown};
-use crate::namespaces::name_of;
+use crate::namespaces::{Return, name_of};
 
 /// Namespaces by their names in /proc, in the order of joining: the mount namespace late, because paths change their
 /// meaning with it, the user namespace last, because it takes away the power over all others. Source: namespaces(7).
@@ -89,14 +89,17 @@ impl Entrance {
         Ok(Self { namespaces, cgroups })
     }
 
-    /// Joins what only a child comes into: the PID namespace, and the time namespace.
-    pub fn enter_for_children(&mut self) -> Result<()> {
+    /// Joins what only a child comes into: the PID namespace, and the time namespace. Returns what brings the caller's later
+    /// children back.
+    pub fn enter_for_children(&mut self) -> Result<Return> {
+        let mut back = Return::empty();
         let for_children = |flag: CloneFlags| flag == CloneFlags::CLONE_NEWPID || flag.bits() == libc::CLONE_NEWTIME;
         for (flag, namespace) in self.namespaces.iter().filter(|(flag, _)| for_children(*flag)) {
+            back.remember(*flag)?;
             enter(*flag, namespace)?;
         }
         self.namespaces.retain(|(flag, _)| !for_children(*flag));
-        Ok(())
+        Ok(back)
     }
 
     /// Joins the cgroups, which is done first so that whatever follows is the container's cost.

@@ -85,6 +85,18 @@ impl Error {
         Self::new(class, what, errno.desc())
     }
 
+    /// The kernel refused a new process.
+    pub fn fork(what: impl Into<String>, errno: Errno) -> Self {
+        let error = Self::host(what, errno);
+        match errno {
+            Errno::EAGAIN => Self {
+                why: "the node or the pod is out of processes (EAGAIN): raise the limit of PIDs".into(),
+                ..error
+            },
+            _ => error,
+        }
+    }
+
     /// The kernel refused something that should work on every node.
     pub fn host(what: impl Into<String>, errno: Errno) -> Self {
         Self::kernel(Class::Internal, what, errno)

@@ -64,7 +64,7 @@ pub fn exec(
     let (line, theirs) = Line::pair()?;
     // As for a first process. Source: runc, CVE-2016-9962.
     nix::sys::prctl::set_dumpable(false).host(|| "hide the process from the container".into())?;
-    entrance.enter_for_children()?;
+    let back = entrance.enter_for_children()?;
     // SAFETY: the caller has one thread.
     let forked = unsafe { sibling(CloneFlags::empty(), None) };
     let pid = match forked {
@@ -74,13 +74,11 @@ pub fn exec(
         }
         Ok(Forked::Parent(pid)) => pid,
         Err(errno) => {
-            return Err(Error::host(
-                "fork into the container (it may be at its limit of processes, or ending)",
-                errno,
-            ));
+            return Err(Error::fork(format!("fork into container {}, which may be ending", new.id), errno));
         }
     };
     drop((theirs, entrance));
+    back.go()?;
     let terminal = help_until_it_runs(&new, pid, &line, answer)?;
     Ok(Executed { pid, terminal })
 }
@@ -187,6 +185,9 @@ fn confine(new: &mut NewProcess<'_>, line: &Line, mut entrance: Entrance) -> Res
         let terminal = Terminal::make(&Tree::new(root), &new.process)?;
         terminal::take(&terminal.peer)?;
         line.send(&Message::Terminal, &[terminal.master.as_fd()])?;
+    }
+    if let Some(personality) = new.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) {
+        limits::set_personality(personality)?;
     }
     let becoming = Becoming {
         process: &new.process,

@@ -71,6 +71,10 @@ fn run_one(kind: &str, hook: &Hook, state: &State) -> Result<()> {
     if let Some([own_name, args @ ..]) = hook.args().as_deref() {
         command.arg0(own_name).args(args);
     }
+    // Those of the container's namespaces may not find it there.
+    if !matches!(kind, "createContainer" | "startContainer") {
+        command.current_dir(&state.bundle);
+    }
     let env = hook.env().as_deref().unwrap_or_default();
     command
         .env_clear()
@@ -116,7 +120,7 @@ fn wait(child: &mut Child, timeout: Option<i64>) -> std::result::Result<std::pro
     let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
     let _ = child.wait();
-    Err(format!("it did not end within {seconds} s and was killed"))
+    Err(format!("it did not end within its timeout of {seconds} s and was killed"))
 }
 
 #[cfg(test)]
@@ -125,7 +129,7 @@ mod tests {
 
     fn run_json(hook: serde_json::Value) -> Result<()> {
         let hook: Hook = serde_json::from_value(hook).unwrap();
-        let state = State::new(&Spec::default(), "c", Path::new("/b"), "creating", Some(7));
+        let state = State::new(&Spec::default(), "c", Path::new("/"), "creating", Some(7));
         run("createRuntime", Some(&vec![hook]), &state)
     }
 

@@ -9,7 +9,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use crate::cgroups::{self, Cgroups};
 use crate::create::has_runtime_hooks;
-use crate::error::{Class, Named, Result, shown};
+use crate::error::{Class, Error, Named, Result, shown};
 use crate::gate::{Gate, Waiting};
 use crate::hooks::{self, State};
 use crate::line::{Line, Message};
@@ -60,7 +60,7 @@ pub fn help(plan: Plan, cgroups: &Cgroups, program: impl Program) -> ! {
         }
         // SAFETY: a fork of a process with one thread has one.
         unsafe { sibling(plan.namespaces.for_birth(), None) }
-            .host(|| format!("fork the first process of container {}", plan.id))
+            .map_err(|errno| Error::fork(format!("fork the first process of container {}", plan.id), errno))
     });
     match forked {
         Ok(Forked::Child) => run_born(plan, cgroups, program, true),

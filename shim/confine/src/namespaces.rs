@@ -106,7 +106,7 @@ impl Namespaces {
 
     /// Joins what only children come into. Returns what brings the caller's later children back.
     pub fn enter_for_children(&self, time_offsets: Option<&str>) -> Result<Return> {
-        let mut back = Return(Vec::new());
+        let mut back = Return::empty();
         for joined in self.joined.iter().filter(|joined| for_children(joined.flag)) {
             back.remember(joined.flag)?;
             joined.enter()?;
@@ -142,7 +142,13 @@ impl Joined {
 pub struct Return(Vec<(CloneFlags, File)>);
 
 impl Return {
-    fn remember(&mut self, flag: CloneFlags) -> Result<()> {
+    /// Nothing to come back from yet.
+    pub fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Remembers where children come now.
+    pub fn remember(&mut self, flag: CloneFlags) -> Result<()> {
         let name = if flag == NEWTIME { "time" } else { "pid" };
         let own = File::open(format!("/proc/self/ns/{name}")).host(|| format!("open the own {name} namespace"))?;
         self.0.push((flag, own));

@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
         cgroups: &Cgroups::default(),
         systemd_cgroup: bundle.as_ref().is_some_and(Bundle::has_systemd_cgroup),
         shim_is_dead,
+        hooks_are_due: shim_is_dead,
     }
     .remove()?;
     if let Some(socket) = socket {

@@ -9,7 +9,7 @@ use tandem_engine::http::DEFAULT_PORT;
 use super::container::{Container, Status};
 use super::state::Target;
 use super::{Service, blocking, modules};
-use crate::bundle::Bundle;
+use crate::bundle::{ADDRESS_FILE, Bundle};
 use crate::cleanup::Remains;
 use crate::cli::check_name;
 use crate::fault::{Fault, Result};
@@ -147,9 +147,12 @@ impl Service {
                 cgroups: &container.cgroups,
                 systemd_cgroup: container.systemd_cgroup,
                 shim_is_dead: false,
+                hooks_are_due: true,
             };
-            if let Err(fault) = remains.remove() {
-                tracing::error!(id, %fault, "cannot clean up after a failed create");
+            match remains.remove() {
+                // Tells the `delete` action, which containerd runs all the same, that nothing was cut off.
+                Ok(()) => _ = std::fs::remove_file(container.bundle.path().join(ADDRESS_FILE)),
+                Err(fault) => tracing::error!(id, %fault, "cannot clean up after a failed create"),
             }
         });
         let _ = removal.await;

@@ -165,6 +165,7 @@ impl Service {
                 cgroups: &container.cgroups,
                 systemd_cgroup: container.systemd_cgroup,
                 shim_is_dead: false,
+                hooks_are_due: true,
             };
             let result = remains.remove();
             if result.is_ok() {

@@ -74,17 +74,16 @@ fn handed_over(code: &std::fs::File, job: &serde_json::Value) -> std::process::O
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, job.to_string().as_bytes()).unwrap();
     let shim = std::env::var_os("TANDEM_SHIM").unwrap_or_else(|| "target/release/containerd-shim-tandem-v1".into());
-    let (code, job) = (code.as_raw_fd(), file.as_raw_fd());
+    // The line to the runtime: that it closes without a word tells that the guest runs.
+    let (_runtime, line) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let (code, job, line) = (code.as_raw_fd(), file.as_raw_fd(), line.as_raw_fd());
     let mut command = Command::new(std::path::absolute(shim).unwrap());
     command.arg0("tandem-guest").env_clear();
     // SAFETY: only dup2 between fork and exec, with copies first, so that neither overwrites the other.
     unsafe {
         command.pre_exec(move || {
-            let (code, job) = (
-                libc::fcntl(code, libc::F_DUPFD, 64),
-                libc::fcntl(job, libc::F_DUPFD, 64),
-            );
-            if libc::dup2(code, 3) < 0 || libc::dup2(job, 4) < 0 {
+            let [code, job, line] = [code, job, line].map(|fd| libc::fcntl(fd, libc::F_DUPFD, 64));
+            if libc::dup2(code, 3) < 0 || libc::dup2(job, 4) < 0 || libc::dup2(line, 6) < 0 {
                 return Err(std::io::Error::last_os_error());
             }
             Ok(())
@@ -95,8 +94,12 @@ fn handed_over(code: &std::fs::File, job: &serde_json::Value) -> std::process::O
 
 fn job(digest: &str, component: bool, args: &[&str]) -> serde_json::Value {
     json!({
-        "name": "/guest.wasm", "export": null, "component": component, "digest": digest, "http_port": 8080,
-        "args": args, "env": [["K", "v"]], "cwd": "/tmp", "max_memory_bytes": null,
+        "job": {
+            "name": "/guest.wasm", "export": null, "component": component, "digest": digest, "http_port": 8080,
+            "args": args, "env": [["K", "v"]], "cwd": "/tmp",
+        },
+        "waiting": null,
+        "limits": [],
     })
 }
 

@@ -34,7 +34,7 @@ fn of(uid: u32, passwd: &str) -> &str {
         let its: u32 = fields.next()?.parse().ok()?;
         (its == uid).then(|| fields.nth(2)).flatten()
     });
-    home.filter(|home| !home.is_empty()).unwrap_or(NO_HOME)
+    home.unwrap_or(NO_HOME)
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nodd\nwww:x:33:33::/srv:/bin/false\nnone:x:7:7:::\n";
         assert_eq!(of(0, passwd), "/root");
         assert_eq!(of(33, passwd), "/srv");
-        assert_eq!(of(7, passwd), "/");
+        assert_eq!(of(7, passwd), "");
         assert_eq!(of(1000, passwd), "/");
     }
 

@@ -2,6 +2,7 @@
 //! A container's first process and one that is executed later take the same steps, in the order of runc
 //! (`standard_init_linux.go`, `setns_init_linux.go`).
 
+mod environment;
 pub mod home;
 pub mod identity;
 pub mod keyring;
@@ -61,7 +62,7 @@ impl Becoming<'_> {
                 shown(process.cwd())
             )
         })?;
-        let mut env = process.env().clone().unwrap_or_default();
+        let mut env = environment::of(process.env().as_deref().unwrap_or_default())?;
         home::ensure(&mut env, process.user().uid());
         if let (Some(filter), true) = (self.seccomp, no_new_privileges) {
             seccomp::install(filter, notify)?;

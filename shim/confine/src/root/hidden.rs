@@ -1,5 +1,6 @@
 //! Paths that the spec hides (`maskedPaths`) or makes read-only (`readonlyPaths`). Those that are not there are nobody's.
 
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -48,7 +49,12 @@ fn mask(tree: &Tree, path: &str, label: Option<&str>) -> Result<()> {
     };
     let cover = match is_directory(&place).host(name)? {
         true => {
-            let mut options = vec![(c"source".into(), Some(c"tmpfs".into()))];
+            let option = |key: &CStr, value: &CStr| (key.to_owned(), Some(value.to_owned()));
+            let mut options = vec![
+                option(c"source", c"tmpfs"),
+                option(c"size", c"4k"),
+                option(c"nr_inodes", c"1"),
+            ];
             if let Some(label) = label.and_then(|label| std::ffi::CString::new(label).ok()) {
                 options.push((c"context".into(), Some(label)));
             }

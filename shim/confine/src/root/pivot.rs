@@ -16,12 +16,10 @@ use crate::sys::mount::{self, Change};
 pub fn prepare(rootfs: &Path, propagation: (u64, bool)) -> Result<OwnedFd> {
     let name = || format!("root file system {}", shown(rootfs));
     let copy = mount::copy(rootfs, true).asked(name)?;
-    let (kind, _) = propagation;
-    // Shared with the host means in the same peer group as before.
-    let kind = if kind == libc::MS_SHARED { kind } else { libc::MS_SLAVE };
+    // The root itself cannot be shared while it becomes the root. What is mounted in it may stay in the host's peer groups.
     let change = Change {
-        propagation: kind,
-        recursive: true,
+        propagation: libc::MS_SLAVE,
+        recursive: propagation.0 != libc::MS_SHARED,
         ..Change::default()
     };
     mount::change(copy.as_fd(), &change).host(name)?;

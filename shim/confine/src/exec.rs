@@ -69,7 +69,7 @@ pub fn exec(
     let forked = unsafe { sibling(CloneFlags::empty(), None) };
     let pid = match forked {
         Ok(Forked::Child) => {
-            drop(line);
+            drop((line, back));
             become_program(new, theirs, entrance, program)
         }
         Ok(Forked::Parent(pid)) => pid,

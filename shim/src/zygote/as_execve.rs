@@ -27,9 +27,9 @@ pub fn highest_fd() -> RawFd {
 }
 
 /// Closes what the shim has open besides the standard streams: another container of the pod may see
-/// this process, and what is open in it, in a shared PID namespace. What stays are files open for reading only, which
-/// are the guest's compiled code, on a mount of its own that cannot be written; and files without a name, which are
-/// the engine's images of initial memory.
+/// this process, and what is open in it, in a shared PID namespace. What stays are files open for reading only on a
+/// read-only mount, which are the guest's compiled code; and files without a name, which are the engine's images of initial
+/// memory and the cell of the memory limit.
 ///
 /// `highest` is what [`highest_fd`] returned in the zygote.
 pub fn close_inherited(highest: RawFd) {
@@ -54,7 +54,16 @@ fn is_guests_own(fd: RawFd) -> bool {
     }
     // SAFETY: plain numbers.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    stat.st_nlink == 0 || flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_PATH == 0
+    let is_read_only = flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_PATH == 0;
+    stat.st_nlink == 0 || is_read_only && is_on_read_only_mount(fd)
+}
+
+fn is_on_read_only_mount(fd: RawFd) -> bool {
+    // SAFETY: all-zero is a valid statvfs.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a plain number and a structure that outlives the call.
+    let found = Errno::result(unsafe { libc::fstatvfs(fd, &raw mut stat) });
+    found.is_ok() && stat.f_flag & libc::ST_RDONLY != 0
 }
 
 #[cfg(test)]
@@ -63,15 +72,27 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     #[test]
-    fn only_readers_of_files_and_nameless_files_are_the_guests_own() {
+    fn only_readers_on_a_read_only_mount_and_nameless_files_are_the_guests_own() {
+        use std::os::fd::AsFd;
+        use tandem_confine::sys::mount;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("code");
         let writer = std::fs::File::create(&path).unwrap();
         let reader = std::fs::File::open(&path).unwrap();
         let directory = std::fs::File::open(dir.path()).unwrap();
+        let namespace = std::fs::File::open("/proc/self/ns/pid").unwrap();
+        let copy = mount::copy(&path, false).unwrap();
+        let read_only = mount::Change {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..mount::Change::default()
+        };
+        mount::change(copy.as_fd(), &read_only).unwrap();
+        let code = std::fs::File::open(format!("/proc/self/fd/{}", copy.as_raw_fd())).unwrap();
         let image = nix::sys::memfd::memfd_create(c"image", nix::sys::memfd::MFdFlags::empty()).unwrap();
-        assert!(is_guests_own(reader.as_raw_fd()) && is_guests_own(image.as_raw_fd()));
-        assert!(!is_guests_own(writer.as_raw_fd()) && !is_guests_own(directory.as_raw_fd()));
+        assert!(is_guests_own(code.as_raw_fd()) && is_guests_own(image.as_raw_fd()));
+        for fd in [writer.as_raw_fd(), reader.as_raw_fd(), directory.as_raw_fd(), namespace.as_raw_fd()] {
+            assert!(!is_guests_own(fd));
+        }
         assert!(highest_fd() >= image.as_raw_fd());
     }
 }

@@ -26,7 +26,7 @@ pub const JOB_FD: RawFd = 4;
 /// Where the guest's memory limit is inherited (see [`crate::memory`]).
 pub const MEMORY_FD: RawFd = 5;
 /// Arguments and environment of a process have two megabytes; quoted they are longer.
-const MAX_JOB: u64 = 16 << 20;
+pub const MAX_JOB: u64 = 16 << 20;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tandem_shim::binary;
 use tandem_shim::bootstrap::{delete, info, start};
 use tandem_shim::cli::{Action, Args};
 use tandem_shim::fault::Result;
@@ -27,7 +28,13 @@ fn run() -> Result<()> {
         Some(hook::NAME) => return hook::run(args),
         _ => {}
     }
-    let args = Args::parse(std::env::args().skip(1))?;
+    let args = std::env::args_os().skip(1);
+    let args = Args::parse(args.map(|arg| arg.to_string_lossy().into_owned()))?;
+    // The others are gone before they have anything to do with a container, and nobody can look into them who lacks one
+    // of their capabilities, which are all.
+    if !matches!(args.action, Action::Info | Action::Version) {
+        binary::protect()?;
+    }
     match args.action {
         Action::Start => start::run(&args),
         Action::Delete => delete::run(&args),

@@ -5,7 +5,7 @@
 //! mount_setattr(2), move_mount(2).
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -119,18 +119,19 @@ pub fn mount_point_of(path: &Path) -> nix::Result<&Path> {
 
 fn is_mount_root(path: &Path) -> nix::Result<bool> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    is_root(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Whether `file` is the root of the mount that it was opened on.
+pub fn is_mount_root_of(file: BorrowedFd<'_>) -> nix::Result<bool> {
+    is_root(file.as_raw_fd(), EMPTY, libc::AT_EMPTY_PATH)
+}
+
+fn is_root(dir: RawFd, path: &CStr, flags: libc::c_int) -> nix::Result<bool> {
     // SAFETY: all-zero is a valid statx.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: a C string and a structure that outlive the call.
-    let result = unsafe {
-        libc::statx(
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
-            0,
-            &raw mut found,
-        )
-    };
+    // SAFETY: a plain number, a C string and a structure that outlive the call.
+    let result = unsafe { libc::statx(dir, path.as_ptr(), flags, 0, &raw mut found) };
     Errno::result(result)?;
     #[allow(clippy::cast_sign_loss)]
     let flag = libc::STATX_ATTR_MOUNT_ROOT as u64;

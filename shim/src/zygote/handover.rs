@@ -2,36 +2,31 @@
 //! next execve on, and a guest is otherwise only forked. What is executed is this very binary, in its hidden role
 //! (`crate::guest`), with the guest's compiled code and a description of what to run as inherited descriptors.
 //!
-//! The container sees the binary as `/proc/<pid>/exe` and must not get at the file on the host through it
-//! (CVE-2019-5736). So it is executed from a mount that nobody but this descriptor refers to and that is read-only:
-//! the kernel opens a file behind `/proc/<pid>/exe` on that same mount, so opening it for writing fails with EROFS,
-//! whatever capabilities the opener has, and a mount that is in no namespace can be neither remounted nor bound.
-//! Unlike a copy in a sealed memfd it costs no memory: the file's pages are the page cache's, as the shim's are.
+//! The container sees the binary as `/proc/<pid>/exe` and cannot get at the file on the host through it: it is executed
+//! from the mount that the shim itself runs from (see [`crate::binary`]).
 //!
 //! With SELinux a copy is needed after all: the policy lets a container's domain start from container files only,
 //! and use no descriptor of another type. Binary and code are then copied to a file system that nobody refers to
 //! either, labelled with the container's own mount label.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, FdFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::execveat;
 use oci_spec::runtime::Spec;
 
 use super::wasm::Ready;
+use crate::binary;
 use crate::fault::{Fault, Result};
 use crate::guest::{self, Job};
-use crate::mountfd::{self, Change};
+use crate::mountfd;
 
-/// The shim's binary, also when its file has been replaced since.
-const BINARY: &str = "/proc/self/exe";
 /// Descriptors are moved away from the numbers that the new process finds them at.
 const ABOVE: RawFd = 64;
 /// Bytes of the file system for an SELinux copy besides the two files.
@@ -57,57 +52,42 @@ impl Handover {
             .as_ref()
             .is_some_and(|process| process.selinux_label().is_some());
         match label.filter(|_| selinux) {
-            Some(label) => Self::labelled(code, memory, &label).map_err(fault),
-            None => Self::shared(Path::new(BINARY), code, memory).map_err(fault),
+            Some(label) => CString::new(label)
+                .map_err(Into::into)
+                .and_then(|label| Self::copied(code, memory, &[(c"context", &label)]))
+                .map_err(fault),
+            None => Self::shared(code, memory).map_err(fault),
         }
     }
 
     /// With the files themselves.
-    fn shared(binary: &Path, code: BorrowedFd<'_>, memory: BorrowedFd<'_>) -> io::Result<Self> {
-        let binary = mountfd::copy(binary, false)?;
-        mountfd::change(binary.as_fd(), &read_only())?;
+    fn shared(code: BorrowedFd<'_>, memory: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self {
-            binary,
+            binary: binary::protected()?,
             code: code.try_clone_to_owned()?,
             job: memfd_create(c"tandem-job", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?.into(),
             memory: memory.try_clone_to_owned()?,
         })
     }
 
-    /// With copies that the policy takes for the container's own.
-    fn labelled(code: BorrowedFd<'_>, memory: BorrowedFd<'_>, label: &str) -> io::Result<Self> {
-        let label = CString::new(label)?;
-        let code = File::from(code.try_clone_to_owned()?);
-        let mut executable = File::open(BINARY)?;
-        let bytes = executable.metadata()?.len() + code.metadata()?.len() + SLACK;
-        let size = CString::new(bytes.to_string())?;
-        let options = [(c"size", size.as_c_str()), (c"mode", c"0755"), (c"context", &label)];
-        let mount = mountfd::create(c"tmpfs", &options)?;
-        let root = format!("/proc/self/fd/{}", mount.as_raw_fd());
-        let root = Path::new(&root);
-        let create = |name: &str| {
-            let mut options = OpenOptions::new();
-            options
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .mode(0o555)
-                .open(root.join(name))
-        };
-        io::copy(&mut executable, &mut create("guest")?)?;
-        io::copy(
-            &mut File::open(format!("/proc/self/fd/{}", code.as_raw_fd()))?,
-            &mut create("code")?,
-        )?;
-        let job = create("job")?;
-        // The job is still open for writing, which a read-only mount would not allow: this one is of its own.
-        let sealed = mountfd::copy(root, false)?;
-        mountfd::change(sealed.as_fd(), &read_only())?;
-        let sealed = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+    /// With copies in file systems in memory, whose `options` say what the policy takes them for.
+    fn copied(code: BorrowedFd<'_>, memory: BorrowedFd<'_>, options: &[(&CStr, &CStr)]) -> io::Result<Self> {
+        let mut binary = File::open(binary::RUNNING)?;
+        // Opened anew, so that it is read from its beginning.
+        let mut code = File::open(link(&code))?;
+        let bytes = binary.metadata()?.len() + code.metadata()?.len() + SLACK;
+        let files = in_memory(bytes, options)?;
+        io::copy(&mut binary, &mut create(&files, "guest")?)?;
+        io::copy(&mut code, &mut create(&files, "code")?)?;
+        mountfd::change(files.as_fd(), &binary::read_only())?;
+        // Of its own, because the other one cannot become read-only while the job is open for writing, and because only
+        // Linux 6.15 and later copy a mount that is attached nowhere.
+        let jobs = in_memory(guest::MAX_JOB + SLACK, options)?;
+        let read = |name| File::open(PathBuf::from(link(&files)).join(name));
         Ok(Self {
-            binary: File::open(Path::new(&sealed).join("guest"))?.into(),
-            code: File::open(Path::new(&sealed).join("code"))?.into(),
-            job,
+            binary: read("guest")?.into(),
+            code: read("code")?.into(),
+            job: create(&jobs, "job")?,
             memory: memory.try_clone_to_owned()?,
         })
     }
@@ -140,28 +120,31 @@ impl Handover {
         // Last, so that nothing but the guest gets the label.
         super::labels::set_for_next_exec(spec)?;
         let argv = [CString::new(guest::NAME)?, CString::new(job.name.as_str())?];
-        let result = execveat(&binary, c"", &argv, &[] as &[CString], AtFlags::AT_EMPTY_PATH);
-        let errno = match result {
-            Ok(never) => match never {},
-            // A seccomp profile may know execve only.
-            Err(Errno::EPERM | Errno::ENOSYS) => {
-                let path = CString::new(format!("/proc/self/fd/{}", binary.as_raw_fd()))?;
-                match nix::unistd::execve(&path, &argv, &[] as &[CString]) {
-                    Ok(never) => match never {},
-                    Err(errno) => errno,
-                }
-            }
-            Err(errno) => errno,
-        };
-        Err(errno.into())
+        match binary::execute(&binary, &argv, &[])? {}
     }
 }
 
-fn read_only() -> Change<'static> {
-    Change {
-        set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        ..Change::default()
-    }
+/// A new file system in memory, attached nowhere.
+fn in_memory(bytes: u64, options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
+    let size = CString::new(bytes.to_string())?;
+    let mut all = vec![(c"size", size.as_c_str()), (c"mode", c"0755")];
+    all.extend(options);
+    Ok(mountfd::create(c"tmpfs", &all)?)
+}
+
+/// A new file in the directory `dir`.
+fn create(dir: &OwnedFd, name: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o555)
+        .open(PathBuf::from(link(dir)).join(name))
+}
+
+fn link(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 fn above(fd: impl AsFd) -> io::Result<OwnedFd> {
@@ -176,14 +159,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_binary_cannot_be_opened_for_writing_by_whoever_has_it_running() {
-        // One that does not run: the kernel refuses to open one that does before it looks at the mount.
-        let binary = tempfile::NamedTempFile::new().unwrap();
-        let code = File::open(BINARY).unwrap();
-        let handover = Handover::shared(binary.path(), code.as_fd(), code.as_fd()).unwrap();
-        let through = format!("/proc/self/fd/{}", handover.binary.as_raw_fd());
-        let refused = OpenOptions::new().write(true).open(through).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+    fn copies_are_complete_and_cannot_be_written() {
+        let code = File::open("/bin/sh").unwrap();
+        let handover = Handover::copied(code.as_fd(), code.as_fd(), &[]).unwrap();
+        for (copy, of) in [(handover.binary, binary::RUNNING), (handover.code, "/bin/sh")] {
+            assert_eq!(std::fs::read(link(&copy)).unwrap(), std::fs::read(of).unwrap());
+            let refused = OpenOptions::new().write(true).open(link(&copy)).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+        }
+        (&handover.job).write_all(b"job").unwrap();
     }
 
     #[test]
@@ -191,8 +175,9 @@ mod tests {
         if super::super::labels::Modules::of_node().selinux {
             return;
         }
-        let code = File::open(BINARY).unwrap();
-        assert!(Handover::labelled(code.as_fd(), code.as_fd(), "system_u:object_r:container_file_t:s0").is_err());
+        let code = File::open(binary::RUNNING).unwrap();
+        let label = [(c"context", c"system_u:object_r:container_file_t:s0")];
+        assert!(Handover::copied(code.as_fd(), code.as_fd(), &label).is_err());
     }
 
     /// Runs twice: as a test, which executes this very program as the guest's, and there, as the guest.
@@ -217,13 +202,22 @@ mod tests {
         let mut code = tempfile::tempfile().unwrap();
         code.write_all(b"native code").unwrap();
         io::Seek::rewind(&mut code).unwrap();
-        let handover = Handover::shared(Path::new(BINARY), code.as_fd(), code.as_fd()).unwrap();
+        let handovers = [
+            Handover::shared(code.as_fd(), code.as_fd()).unwrap(),
+            Handover::copied(code.as_fd(), code.as_fd(), &[]).unwrap(),
+        ];
+        for handover in handovers {
+            executed(&handover, &job);
+        }
+    }
+
+    fn executed(handover: &Handover, job: &Job) {
         let mut output = tempfile::tempfile().unwrap();
         // SAFETY: the child executes another program at once, or ends.
         match unsafe { nix::unistd::fork() }.unwrap() {
             nix::unistd::ForkResult::Child => {
                 nix::unistd::dup2_stdout(&output).unwrap();
-                let _ = handover.exec(&job, &Spec::default());
+                let _ = handover.exec(job, &Spec::default());
                 // SAFETY: ends the process without running anything of the parent's.
                 unsafe { libc::_exit(99) }
             }

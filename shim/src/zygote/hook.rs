@@ -8,12 +8,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Hook;
 
+use crate::binary;
 use crate::fault::{Fault, Result};
 
 /// First argument by which the binary knows that it is to run a hook.
 pub const NAME: &str = "tandem-hook";
-/// The hook starts as a fork of the zygote's, so this is the shim's binary, also when its file has been replaced.
-const BINARY: &str = "/proc/self/exe";
 
 /// Makes `hook` return to the mount namespace of `host_process` first.
 pub fn wrap(hook: &mut Hook, host_process: i32) {
@@ -23,7 +22,8 @@ pub fn wrap(hook: &mut Hook, host_process: i32) {
     let mut wrapped = vec![NAME.to_owned(), format!("/proc/{host_process}/ns/mnt"), path];
     wrapped.extend(args);
     hook.set_args(Some(wrapped));
-    hook.set_path(BINARY.into());
+    // The hook starts as a fork of the zygote's.
+    hook.set_path(binary::RUNNING.into());
 }
 
 /// Runs the hook that [`wrap`] has wrapped. Returns only when that fails.

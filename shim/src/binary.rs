@@ -91,7 +91,9 @@ fn copy_of(path: &Path) -> io::Result<OwnedFd> {
     if is_protected(&file)? {
         return Ok(file);
     }
-    Err(io::Error::other("the copy is not read-only and apart from all other mounts"))
+    Err(io::Error::other(
+        "the copy is not read-only and apart from all other mounts",
+    ))
 }
 
 /// Whether the mount that `file` was opened on is read-only and will stay so: it has no parent. The kernel tells that
@@ -194,7 +196,10 @@ mod tests {
         let through = Path::new(&through);
         assert_eq!(std::fs::read(through).unwrap(), b"x");
         assert_eq!(refused(File::options().write(true).open(through)), libc::EROFS);
-        assert_eq!(refused(File::options().read(true).write(true).open(through)), libc::EROFS);
+        assert_eq!(
+            refused(File::options().read(true).write(true).open(through)),
+            libc::EROFS
+        );
         let mode = std::fs::Permissions::from_mode(0o777);
         assert_eq!(refused(std::fs::set_permissions(through, mode)), libc::EROFS);
         assert_eq!(refused(mount_setattr(through, libc::MOUNT_ATTR_RDONLY)), libc::EINVAL);

@@ -1,7 +1,7 @@
 //! The Tandem shim: WebAssembly and Linux containers side by side under containerd.
 //!
-//! Read in the order of a container's life: [`cli`] and [`bootstrap`] (containerd executes the binary),
-//! [`daemon`] (the shim's processes), [`service`] (the calls), [`bundle`], [`options`], [`entry`], [`rootfs`]
+//! Read in the order of a container's life: [`cli`] and [`bootstrap`] (containerd executes the binary), [`binary`]
+//! (which goes out of every container's reach), [`daemon`] (the shim's processes), [`service`] (the calls), [`bundle`], [`options`], [`entry`], [`rootfs`]
 //! and [`stdio`] (what Create has to find out and set up), [`zygote`] (the fork, the confinement, the guest),
 //! [`cgroup`] and [`cleanup`] (what is measured and what is taken away), [`events`] (what containerd is told),
 //! [`lock`] (what the shims of a node share).

@@ -149,13 +149,12 @@ fn require_new_pods(ns: &Namespace) -> Result<()> {
 
 /// The shims that run, by the version directory of their program, and how many of each.
 fn shims(cluster: &Cluster) -> Result<BTreeMap<String, usize>> {
-    let script = "for process in /proc/[0-9]*; do readlink $process/exe; done; true";
+    // By the file, not by its path: a shim runs from a mount that has none.
+    let script = "for program in /opt/tandem/versions/*/containerd-shim-tandem-v1; do \
+        find -L /proc/[0-9]*/exe -maxdepth 0 -samefile $program -printf \"$program\\n\" 2>/dev/null; done; true";
     let programs = cluster.node(&["sh", "-c", script])?;
     let mut count = BTreeMap::new();
-    for program in programs
-        .lines()
-        .filter(|line| line.ends_with("/containerd-shim-tandem-v1"))
-    {
+    for program in programs.lines() {
         *count.entry(program.to_owned()).or_default() += 1;
     }
     Ok(count)

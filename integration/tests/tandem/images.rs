@@ -1,9 +1,9 @@
 //! Where a module can be in an image, and that it is found by digest.
 
 use tandem_integration::image::{Image, classic, index, oci_artifact, runwasi};
-use tandem_integration::{Containerd, Result, guests, on_both_generations};
+use tandem_integration::{Containerd, Result, deadline, guests, on_both_generations};
 
-use super::support::tandem;
+use super::support::{end, running, tandem};
 
 async fn says_hello(ctd: &Containerd, image: &Image) -> Result<()> {
     let output = tandem(ctd, image).args(["hello.wasm"]).run_to_end().await?;
@@ -16,7 +16,25 @@ async fn says_hello(ctd: &Containerd, image: &Image) -> Result<()> {
     Ok(())
 }
 
+/// How many sockets have the name of containerd's: its own one and one for each connection to it.
+fn connections(ctd: &Containerd) -> usize {
+    let name = ctd.home().socket().to_string_lossy().into_owned();
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+    table.lines().filter(|line| line.ends_with(&format!(" {name}"))).count()
+}
+
 on_both_generations! {
+    async fn a_pod_that_runs_keeps_no_connection_to_containerds_images(generation: Generation) -> Result<()> {
+        let ctd = Containerd::start(generation).await?;
+        let image = ctd.import(&oci_artifact("example.test/spin:1", &guests::bytes("spin.wasm")?)).await?;
+        let container = tandem(&ctd, &image).args(["spin.wasm"]);
+        let before = connections(&ctd);
+        let (container, task) = running(container).await?;
+        deadline::until("the end of the connection", deadline::SOON, || (connections(&ctd) <= before).then_some(())).await?;
+        end(container, &task).await?;
+        ctd.stop().await
+    }
+
     async fn a_cncf_artifact_runs(generation: Generation) -> Result<()> {
         let ctd = Containerd::start(generation).await?;
         let image = ctd.import(&oci_artifact("example.test/artifact:1", &guests::bytes("hello.wasm")?)).await?;

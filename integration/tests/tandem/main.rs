@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bootstrap;
+#[cfg(test)]
 mod cache;
 #[cfg(test)]
 mod confinement;

@@ -73,7 +73,7 @@ fn remove_half_removed_bundles(ctd: &Containerd) {
 }
 
 /// Whatever became of a task while containerd was restarted, in the end it is gone.
-async fn purge(container: &Container) {
+pub async fn purge(container: &Container) {
     let session = container.session();
     let id = || container.id().to_owned();
     let mut tasks = session.client().tasks();

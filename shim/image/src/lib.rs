@@ -22,6 +22,7 @@
 //! node's cache the module's bytes are never needed.
 
 mod blob;
+mod connection;
 mod content;
 mod digest;
 mod error;

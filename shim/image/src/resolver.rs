@@ -13,9 +13,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Finds the module of a container's image by asking containerd.
 ///
-/// The connection is made at the first question, kept, and made anew after a restart of containerd. It lives on the
-/// tokio runtime of that first question, which needs its I/O and time drivers. An open connection costs memory in
-/// containerd as well as here: drop the resolver of a pod that has all of its containers.
+/// The connection is made at a question, kept for some seconds, and made anew after a restart of containerd. It lives
+/// on the tokio runtime of that question, which needs its I/O and time drivers.
 #[derive(Debug)]
 pub struct Resolver {
     store: Store,
@@ -67,12 +66,6 @@ impl Resolver {
         }
     }
 
-    /// Connects, and asks what never changes, so that the first [`resolve`](Self::resolve) need not. An error here is
-    /// not one yet: the next question tries again and reports it.
-    pub async fn warm_up(&self) {
-        let _ = tokio::time::timeout(DEADLINE, self.store.warm_up()).await;
-    }
-
     /// Finds the module of the image that the container was made from.
     ///
     /// [`ImageError::Retagged`] and [`ImageError::ImageGone`] say that the image cannot be known any more, not that it
@@ -114,7 +107,6 @@ mod tests {
             spin: false,
         };
         movable(&resolver);
-        movable(&resolver.warm_up());
         movable(&resolver.resolve("c1"));
         movable(&resolver.open(&layer));
     }

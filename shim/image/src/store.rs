@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -12,6 +13,7 @@ use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClien
 use containerd_client::tonic::Status;
 use tokio::sync::OnceCell;
 
+use crate::connection::Connection;
 use crate::content::{self, Roots};
 use crate::evidence::Evidence;
 use crate::link::{Link, failed, found};
@@ -27,12 +29,10 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Most images considered that share a chain ID or a config; a node has a handful.
 const MAX_MATCHES: usize = 64;
 
-/// One containerd and one namespace of it; connected when first used.
+/// One containerd and one namespace of it.
 #[derive(Debug)]
 pub struct Store {
-    address: PathBuf,
-    namespace: String,
-    link: OnceCell<Link>,
+    connection: Connection,
     roots: OnceCell<Roots>,
 }
 
@@ -40,35 +40,24 @@ impl Store {
     /// Nothing is connected yet.
     pub fn new(address: PathBuf, namespace: String) -> Self {
         Self {
-            address,
-            namespace,
-            link: OnceCell::new(),
+            connection: Connection::new(address, namespace),
             roots: OnceCell::new(),
         }
     }
 
     /// The socket's path, for messages.
     pub fn address(&self) -> String {
-        self.address.display().to_string()
-    }
-
-    /// Connects and finds the content store, if that is possible now.
-    pub async fn warm_up(&self) {
-        if let Ok(link) = self.link().await {
-            self.roots(link).await;
-        }
+        self.connection.address()
     }
 
     /// A layer's bytes, read-only and verified.
     pub async fn open(&self, layer: &WasmLayer) -> Result<File, ImageError> {
         let link = self.link().await?;
-        blob::open(link, self.roots(link).await, layer).await
+        blob::open(&link, self.roots(&link).await, layer).await
     }
 
-    async fn link(&self) -> Result<&Link, ImageError> {
-        self.link
-            .get_or_try_init(|| Link::connect(&self.address, &self.namespace))
-            .await
+    async fn link(&self) -> Result<Arc<Link>, ImageError> {
+        self.connection.link().await
     }
 
     /// The content store's directories. Not knowing them costs time only, so a failure is not an error; the next
@@ -105,7 +94,7 @@ impl Source for Store {
         let link = self.link().await?;
         let mut client = ContainersClient::new(link.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = link.request(api::GetContainerRequest { id: id.into() });
-        let (answer, _) = tokio::join!(client.get(request), self.roots(link));
+        let (answer, _) = tokio::join!(client.get(request), self.roots(&link));
         let record = answer
             .map_err(|status| failed("Containers.Get", id, &status))?
             .into_inner()
@@ -165,7 +154,7 @@ impl Source for Store {
 
     async fn document(&self, image: &str, digest: &Digest) -> Result<Option<Vec<u8>>, ImageError> {
         let link = self.link().await?;
-        let roots = self.roots(link).await;
+        let roots = self.roots(&link).await;
         let bytes = match roots.and_then(|roots| roots.open(digest)) {
             Some((file, size)) => {
                 check_limit(image, digest, size)?;

@@ -2,13 +2,13 @@
 //! removes what it left behind, without the shim's memory: from the bundle.
 
 use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 
+use super::peer;
 use crate::bundle::{ADDRESS_FILE, Bundle};
 use crate::cgroup::Cgroups;
 use crate::cleanup::Remains;
@@ -77,9 +77,9 @@ fn socket_of(paths: &Paths, bundle: &Path) -> Option<PathBuf> {
     (socket.parent() == Some(&paths.sockets())).then_some(socket)
 }
 
-/// Whether nobody answers: not so if the shim serves the rest of the pod.
+/// Whether nobody answers: not so if the shim serves the rest of the pod, or if that cannot be told.
 fn is_dead(socket: &Path) -> bool {
-    UnixStream::connect(socket).is_err()
+    peer::answers(socket).is_ok_and(|answers| !answers)
 }
 
 fn remove_dead(socket: &Path) {

@@ -3,6 +3,7 @@
 
 pub mod delete;
 pub mod info;
+mod peer;
 mod placement;
 pub mod start;
 

@@ -1,13 +1,13 @@
 //! `start`: prints the address of the shim that serves the container, after starting one where none does.
 //!
-//! All containers of a CRI pod go to one shim. The new shim is a fork of this very process, not a second
+//! All containers of a CRI pod go to one shim. The new shim is a fork of this very process, not another
 //! execution of the binary: there is nothing to load and relocate again, and its socket listens before its
 //! address is printed, so containerd never connects too early.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
@@ -15,6 +15,7 @@ use containerd_shim_protos::protobuf::Message;
 use nix::unistd::{ForkResult, fork};
 use serde::Deserialize;
 
+use super::peer;
 use super::placement::Placement;
 use super::read_input;
 use crate::bundle::ADDRESS_FILE;
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     // One at a time: two containers of a pod may be started at once, and a dying shim removes its socket
     // under the same lock.
     let lock = lock_for(&socket)?;
-    if UnixStream::connect(&socket).is_err() {
+    if !peer::answers(&socket)? {
         let (listens, tell) =
             std::io::pipe().map_err(|error| Fault::exhausted(format!("cannot make a pipe to the shim: {error}")))?;
         // SAFETY: this process has started no thread.

@@ -1,10 +1,12 @@
 //! The security context of a pod, for Wasm and Linux containers alike: each scenario starts one of each kind with the
 //! same spec and looks at both processes from the host.
 
+mod binary;
 mod devices;
 mod handover;
 mod hooks;
 mod identity;
+mod inheritance;
 mod mounts;
 mod sysctls;
 mod userns;

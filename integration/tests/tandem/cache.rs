@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tandem_integration::image::oci_artifact;
-use tandem_integration::{Containerd, Result, guests, on_both_generations};
+use tandem_integration::{Code, Containerd, Result, deadline, guests, on_both_generations};
+use tokio::time::{sleep, timeout};
 
-use super::support::{import_guest, tandem};
+use super::races::remove_abandoned;
+use super::support::{import_file, import_guest, tandem};
 
 /// The cache's finished entries.
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -68,4 +71,86 @@ on_both_generations! {
         }
         ctd.stop().await
     }
+    async fn a_failed_compilation_is_remembered_and_named(generation: Generation) -> Result<()> {
+        let cache = tempfile::tempdir().unwrap();
+        let ctd = Containerd::builder(generation).cache(cache.path()).start().await?;
+        // Its function promises a number and returns none.
+        let module = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
+        let image = import_file(&ctd, "/app.wasm", module).await?;
+        let mut messages = Vec::new();
+        for _ in 0..2 {
+            let container = tandem(&ctd, &image).create().await?;
+            let error = container.task().await.err().expect("a broken module has no task");
+            assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
+            messages.push(error.to_string());
+            container.remove().await?;
+        }
+        for message in &messages {
+            assert!(message.contains("/app.wasm does not compile: ") && message.contains("type mismatch"), "{message}");
+        }
+        assert!(!messages[0].contains("is tried again in"), "{}", messages[0]);
+        assert!(messages[1].contains("is tried again in"), "{}", messages[1]);
+        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is left in the cache");
+        ctd.stop().await
+    }
+
+    async fn a_few_bytes_of_wasm_do_not_fill_the_cache(generation: Generation) -> Result<()> {
+        let cache = tempfile::tempdir().unwrap();
+        let ctd = Containerd::builder(generation).cache(cache.path()).start().await?;
+        let memories: String = (0..14)
+            .map(|memory| {
+                format!(
+                    r#"(memory 256) (data (memory {memory}) (i32.const 0) "x")
+                       (data (memory {memory}) (i32.const 16777215) "y")"#
+                )
+            })
+            .collect();
+        let text = format!(r#"(module {memories} (func (export "_start")))"#);
+        let image = import_file(&ctd, "/app.wat", text.as_bytes()).await?;
+        let output = tandem(&ctd, &image).run_to_end().await?;
+        assert_eq!(output.exit.code, 0, "{}", output.stderr);
+        let [entry] = entries(cache.path()).try_into().unwrap();
+        assert!(entry.metadata().unwrap().len() < 1 << 20, "{}", entry.metadata().unwrap().len());
+        ctd.stop().await
+    }
+
+    async fn a_compilation_ends_when_its_client_hangs_up(generation: Generation) -> Result<()> {
+        let cache = tempfile::tempdir().unwrap();
+        let ctd = Containerd::builder(generation).cache(cache.path()).start().await?;
+        let image = import_file(&ctd, "/slow.wat", slow_module().as_bytes()).await?;
+        let container = tandem(&ctd, &image).create().await?;
+        let gave_up = timeout(Duration::from_secs(3), container.task()).await;
+        assert!(gave_up.is_err(), "the module is not slow enough for this test");
+        assert!(is_locked(cache.path()), "it was being compiled");
+        let since = Instant::now();
+        while is_locked(cache.path()) {
+            assert!(since.elapsed() < deadline::SOON, "nobody waits for it, and it goes on");
+            sleep(Duration::from_millis(100)).await;
+        }
+        remove_abandoned(&container).await?;
+        assert_eq!(entries(cache.path()), [PathBuf::new(); 0]);
+        ctd.stop().await
+    }
+}
+
+/// Whether an entry is being made in the cache.
+fn is_locked(cache: &Path) -> bool {
+    std::fs::read_dir(cache).unwrap().flatten().any(|entry| {
+        let is_lock = entry.path().extension().is_some_and(|suffix| suffix == "lock");
+        is_lock && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock_shared().is_err())
+    })
+}
+
+/// A module that keeps the compiler busy for about a minute.
+fn slow_module() -> String {
+    let body: String = (0..100)
+        .map(|step| {
+            format!(
+                "(local.set 0 (i64.add (i64.mul (local.get 0) (local.get 1)) (i64.const {step})))
+                 (if (i64.eqz (local.get 1)) (then (local.set 1 (i64.xor (local.get 0) (i64.const {step})))))"
+            )
+        })
+        .collect();
+    let function = format!("(func (param i64 i64) (result i64) {body} (local.get 0))");
+    format!(r#"(module {} (func (export "_start")))"#, function.repeat(1000))
 }

@@ -64,7 +64,7 @@ impl Link {
             Err(status) => return Err(failed("Content.Read", digest.as_str(), &status)),
         };
         Ok(Some(Blob {
-            digest: digest.clone(),
+            digest: *digest,
             first,
             rest,
         }))

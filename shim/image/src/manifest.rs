@@ -223,7 +223,7 @@ mod tests {
             (r#"{"config":{"digest":"$D","size":-1}}"#, "invalid value"),
             (
                 r#"{"config":{"digest":"sha256:../../etc/passwd","size":1}}"#,
-                "not a sha256 digest",
+                "is not a digest",
             ),
         ] {
             let error = parse_document(with_digest(text).as_bytes()).unwrap_err();

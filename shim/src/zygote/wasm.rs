@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{Process, Spec};
-use tandem_aot::{Artifact, CompileError, Digest, Loaded, ModuleKind, Source};
+use tandem_aot::{Blame, CompileError, Digest, Loaded, ModuleKind, Source};
 use tandem_engine::{Code, Guest, MemoryBudget};
 
 use super::handover::Handover;
@@ -18,7 +18,6 @@ use super::title::Title;
 use super::{Zygote, as_execve, null};
 use crate::fault::{Fault, Kind, Result, chain};
 use crate::guest::Job;
-use crate::mountfd;
 
 /// A guest that is ready, or the wish for its bytes.
 pub enum Prepared {
@@ -89,7 +88,6 @@ pub fn prepare(
         (None, None) => return Err(Fault::internal(format!("{name}: the zygote was given no module"))),
     };
     let internal = |error: std::io::Error| Fault::internal(format!("{name}: its compiled code: {error}"));
-    let artifact = out_of_reach(&artifact).map_err(internal)?;
     let (kind, digest) = (artifact.kind(), artifact.digest());
     let file = artifact.file().try_clone().map_err(internal)?;
     let code = match artifact.load(engine) {
@@ -109,48 +107,17 @@ pub fn prepare(
     })))
 }
 
-/// The same artifact, opened on a read-only mount that nobody else refers to. The guest keeps it open, and whoever may
-/// look into the guest's process could open it anew for writing: the code of all containers of that module.
-fn out_of_reach(artifact: &Artifact) -> std::io::Result<Artifact> {
-    let link = |fd: &dyn AsRawFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let mount = mountfd::copy(Path::new(&link(artifact.file())), false)?;
-    let read_only = mountfd::Change {
-        set: libc::MOUNT_ATTR_RDONLY,
-        ..mountfd::Change::default()
-    };
-    mountfd::change(mount.as_fd(), &read_only)?;
-    let file = File::open(link(&mount))?;
-    // SAFETY: it is the very file that the cache has opened and verified.
-    Ok(unsafe { Artifact::inherited(file, artifact.kind(), artifact.digest()) })
-}
-
 fn uncompiled(error: &CompileError) -> Fault {
-    let kind = match error {
-        error if error.is_module_fault() => Kind::InvalidArgument,
-        CompileError::Busy { .. } => Kind::Unavailable,
-        CompileError::Timeout { .. }
-        | CompileError::CpuTime { .. }
-        | CompileError::Memory { .. }
-        | CompileError::ArtifactTooLarge { .. } => Kind::ResourceExhausted,
-        CompileError::Cache(error) if is_disk_full(error) => Kind::ResourceExhausted,
-        _ => Kind::Internal,
+    let kind = match error.blame() {
+        Blame::Module => Kind::InvalidArgument,
+        Blame::Cost => Kind::ResourceExhausted,
+        Blame::Busy => Kind::Unavailable,
+        Blame::Node => Kind::Internal,
     };
     Fault {
         kind,
         message: chain(error),
     }
-}
-
-fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// Runs in the confined first process of a Wasm container.

@@ -174,7 +174,7 @@ fn images_that_share_the_chain_id_but_not_the_module_are_not_guessed_between() {
         IMAGE_CONFIG,
         json!({"os": "wasip1", "architecture": "wasm", "rootfs": {"diff_ids": [layer("a").as_str()]}}),
     );
-    fake.unpacked.push((layer("a"), config.digest.clone()));
+    fake.unpacked.push((layer("a"), config.digest));
     fake.manifest(config, &[(TAR, "za"), (WASM, "two")]);
     fake.expect_error(
         ErrorKind::FailedPrecondition,

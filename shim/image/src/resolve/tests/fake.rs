@@ -43,7 +43,7 @@ impl Fake {
     pub fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let digest = Digest::of(&bytes);
         let size = bytes.len() as u64;
-        self.blobs.insert(digest.clone(), bytes);
+        self.blobs.insert(digest, bytes);
         Descriptor {
             media_type: media_type.into(),
             digest,
@@ -171,7 +171,7 @@ impl Source for Fake {
             .unpacked
             .iter()
             .filter(|(c, _)| c == chain)
-            .map(|(_, config)| config.clone())
+            .map(|(_, config)| *config)
             .collect())
     }
 
@@ -182,7 +182,7 @@ impl Source for Fake {
             .blobs
             .iter()
             .filter(|(_, bytes)| refers(bytes))
-            .map(|(digest, _)| digest.clone())
+            .map(|(digest, _)| *digest)
             .collect())
     }
 }

@@ -9,17 +9,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hex;
 
-const PREFIX: &[u8; 7] = b"sha256:";
-const LENGTH: usize = PREFIX.len() + 64;
+const PREFIX: &str = "sha256:";
 /// A refused text may be megabytes of somebody's garbage: an error needs only its beginning.
 const LONGEST_QUOTE: usize = 80;
 
-/// A content address: `sha256:` and 64 lower-case hexadecimal digits.
+/// A content address; it reads and prints as `sha256:` and 64 lower-case hexadecimal digits.
 ///
-/// It is valid by construction, so it can be a file's name or part of one of containerd's filters as it is. The text
-/// itself is kept, because the text is what nearly every user wants.
+/// It is valid by construction, so its text can be a file's name or part of one of containerd's filters as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; LENGTH]);
+pub struct Digest([u8; 32]);
 
 /// The text is not a `sha256:` digest. containerd's content store uses no other algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,39 +29,22 @@ pub struct InvalidDigest {
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::from_hash(&Sha256::digest(bytes).into())
+        Self(Sha256::digest(bytes).into())
     }
 
     /// The digest that has this hash.
-    pub fn from_hash(hash: &[u8; 32]) -> Self {
-        let mut text = [0; LENGTH];
-        let (prefix, digits) = text.split_at_mut(PREFIX.len());
-        prefix.copy_from_slice(PREFIX);
-        for (digits, byte) in digits.chunks_exact_mut(2).zip(hash) {
-            digits.copy_from_slice(&hex::pair(*byte));
-        }
-        Self(text)
+    pub fn from_hash(hash: [u8; 32]) -> Self {
+        Self(hash)
     }
 
     /// The 32 bytes of the hash.
-    pub fn hash(&self) -> [u8; 32] {
-        let mut hash = [0; 32];
-        for (byte, digits) in hash.iter_mut().zip(self.0[PREFIX.len()..].chunks_exact(2)) {
-            // Each digit is one, by construction.
-            *byte = hex::value(digits[0]).unwrap_or(0) << 4 | hex::value(digits[1]).unwrap_or(0);
-        }
-        hash
-    }
-
-    /// The whole text, `sha256:…`.
-    pub fn as_str(&self) -> &str {
-        // It is ASCII, by construction.
-        str::from_utf8(&self.0).unwrap_or_default()
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// The 64 digits, which are the blob's file name in a content store.
-    pub fn hex(&self) -> &str {
-        &self.as_str()[PREFIX.len()..]
+    pub fn hex(&self) -> String {
+        hex::hex(&self.0)
     }
 }
 
@@ -84,7 +65,7 @@ impl Hasher {
 
     /// The digest of all pieces.
     pub fn finish(self) -> Digest {
-        Digest::from_hash(&self.0.finalize().into())
+        Digest(self.0.finalize().into())
     }
 }
 
@@ -101,13 +82,13 @@ impl Write for Hasher {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        write!(f, "{PREFIX}{}", self.hex())
     }
 }
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -115,15 +96,20 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let valid = |text: &[u8; LENGTH]| {
-            text.starts_with(PREFIX) && text[PREFIX.len()..].iter().all(|digit| hex::value(*digit).is_some())
+        let parse = || {
+            let digits = text.strip_prefix(PREFIX)?.as_bytes();
+            let mut hash = [0; 32];
+            if digits.len() != 2 * hash.len() {
+                return None;
+            }
+            for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+                *byte = hex::value(pair[0])? << 4 | hex::value(pair[1])?;
+            }
+            Some(Self(hash))
         };
-        match text.as_bytes().try_into() {
-            Ok(bytes) if valid(&bytes) => Ok(Self(bytes)),
-            _ => Err(InvalidDigest {
-                text: text.chars().take(LONGEST_QUOTE).collect(),
-            }),
-        }
+        parse().ok_or_else(|| InvalidDigest {
+            text: text.chars().take(LONGEST_QUOTE).collect(),
+        })
     }
 }
 
@@ -137,7 +123,7 @@ impl TryFrom<String> for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+        serializer.collect_str(self)
     }
 }
 
@@ -159,7 +145,7 @@ mod tests {
 
     #[test]
     fn bytes_at_once_and_in_pieces_give_the_published_digest() {
-        assert_eq!(Digest::of(b"abc").as_str(), ABC);
+        assert_eq!(Digest::of(b"abc").to_string(), ABC);
         let mut hasher = Hasher::new();
         hasher.update(b"a");
         hasher.write_all(b"bc").unwrap();
@@ -172,7 +158,7 @@ mod tests {
         for text in [
             String::new(),
             "sha256:".into(),
-            good.hex().into(),
+            good.hex(),
             ABC.to_uppercase(),
             ABC[..70].into(),
             format!("{ABC}0"),
@@ -191,10 +177,10 @@ mod tests {
     proptest! {
         #[test]
         fn hash_text_and_json_lead_back_to_the_same_digest(hash: [u8; 32]) {
-            let digest = Digest::from_hash(&hash);
-            prop_assert_eq!(digest.hash(), hash);
+            let digest = Digest::from_hash(hash);
+            prop_assert_eq!(digest.hash(), &hash);
             prop_assert_eq!(digest.hex(), crate::hex(&hash));
-            prop_assert_eq!(digest.as_str().parse::<Digest>().unwrap(), digest);
+            prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
             let json = serde_json::to_string(&digest).unwrap();
             prop_assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
         }

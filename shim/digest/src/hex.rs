@@ -2,11 +2,6 @@
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// The two digits of a byte.
-pub(crate) fn pair(byte: u8) -> [u8; 2] {
-    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
-}
-
 /// The value of one digit. Upper case is not allowed by the OCI image specification.
 pub(crate) fn value(digit: u8) -> Option<u8> {
     match digit {
@@ -18,7 +13,11 @@ pub(crate) fn value(digit: u8) -> Option<u8> {
 
 /// `bytes` in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| pair(*byte)).map(char::from).collect()
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 #[cfg(test)]

@@ -125,12 +125,12 @@ mod tests {
         assert!(verify(b"module", 6, Digest::of(b"module")).is_ok());
         for (size, digest, reason) in [
             (7, Digest::of(b"module"), "6 bytes where the manifest says 7"),
-            (6, Digest::of(b"other!"), Digest::of(b"module").as_str()),
+            (6, Digest::of(b"other!"), &Digest::of(b"module").to_string()),
         ] {
             let error = verify(b"module", size, digest).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal);
             let text = error.to_string();
-            assert!(text.contains(reason) && text.contains(digest.as_str()), "{text}");
+            assert!(text.contains(reason) && text.contains(&digest.to_string()), "{text}");
             assert!(text.contains("img") && text.contains("pull it again"), "{text}");
         }
     }

@@ -82,7 +82,7 @@ impl Key {
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[12..16].copy_from_slice(&number(kind).to_le_bytes());
         bytes[16..24].copy_from_slice(&length.to_le_bytes());
-        bytes[24..56].copy_from_slice(&self.digest.hash());
+        bytes[24..56].copy_from_slice(self.digest.hash());
         bytes[56..88].copy_from_slice(self.fingerprint.as_bytes());
         bytes
     }
@@ -199,7 +199,7 @@ fn describe(file: &File, size: u64, key: &Key) -> io::Result<Result<Described, S
         None if &description[..8] != MAGIC || description[16..24] != length.to_le_bytes() => {
             Err("it is not complete".into())
         }
-        None if description[24..56] != key.digest.hash() => Err("it was made from another source".into()),
+        None if &description[24..56] != key.digest.hash() => Err("it was made from another source".into()),
         None => Err("it was made for another engine".into()),
     })
 }

@@ -269,7 +269,7 @@ mod tests {
             ),
             (Ending::Exited(12), "", "larger than 4194304 bytes"),
             (Ending::Exited(15), "I/O error", "cannot read /app.wasm"),
-            (Ending::Exited(16), Digest::of(b"x").as_str(), "was promised"),
+            (Ending::Exited(16), &Digest::of(b"x").to_string(), "was promised"),
             (Ending::Exited(16), "sha256:lies", "crashed on /app.wasm"),
             (Ending::Unwanted, "", "its requester has gone"),
             (

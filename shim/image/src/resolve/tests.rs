@@ -103,7 +103,7 @@ fn members_of_an_index_that_were_not_pulled_are_passed_over_unless_one_is_needed
     fake.blobs.remove(&wasi.digest);
     fake.expect_no_wasm();
     fake.parent.clear();
-    fake.expect_error(ErrorKind::NotFound, &[wasi.digest.as_str(), "pull"]);
+    fake.expect_error(ErrorKind::NotFound, &[&wasi.digest.to_string(), "pull"]);
 }
 
 #[test]
@@ -172,13 +172,13 @@ fn images_that_share_the_chain_id_but_not_the_module_are_not_guessed_between() {
     assert_ne!(same.digest, layer("one"));
     let config = fake.json(
         IMAGE_CONFIG,
-        json!({"os": "wasip1", "architecture": "wasm", "rootfs": {"diff_ids": [layer("a").as_str()]}}),
+        json!({"os": "wasip1", "architecture": "wasm", "rootfs": {"diff_ids": [layer("a")]}}),
     );
     fake.unpacked.push((layer("a"), config.digest));
     fake.manifest(config, &[(TAR, "za"), (WASM, "two")]);
     fake.expect_error(
         ErrorKind::FailedPrecondition,
-        &["re-tagged", layer("one").as_str(), layer("two").as_str()],
+        &["re-tagged", &layer("one").to_string(), &layer("two").to_string()],
     );
 }
 
@@ -237,7 +237,7 @@ fn missing_or_malformed_documents_name_the_digest() {
     let mut fake = Fake::new(None);
     let garbage = fake.blob(MANIFEST, b"garbage".to_vec());
     fake.tag("img", garbage.clone());
-    fake.expect_error(ErrorKind::InvalidArgument, &[garbage.digest.as_str(), "malformed"]);
+    fake.expect_error(ErrorKind::InvalidArgument, &[&garbage.digest.to_string(), "malformed"]);
     let artifact = fake.artifact("module");
     let config = fake.config_of(&artifact);
     fake.tag("img", artifact);

@@ -60,7 +60,7 @@ impl Fake {
         let layers: Vec<Value> = layers
             .iter()
             .map(|(media_type, content)| {
-                json!({"mediaType": media_type, "digest": layer(content).as_str(), "size": content.len()})
+                json!({"mediaType": media_type, "digest": layer(content), "size": content.len()})
             })
             .collect();
         self.json(
@@ -87,7 +87,7 @@ impl Fake {
     pub fn artifact(&mut self, content: &str) -> Descriptor {
         let config = self.json(
             manifest::WASM_CONFIG,
-            json!({"os": "wasip1", "architecture": "wasm", "layerDigests": [layer(content).as_str()]}),
+            json!({"os": "wasip1", "architecture": "wasm", "layerDigests": [layer(content)]}),
         );
         self.manifest(config, &[(WASM, content)])
     }
@@ -202,7 +202,7 @@ pub fn reference(descriptor: &Descriptor) -> Value {
         size,
         ..
     } = descriptor;
-    json!({"mediaType": media_type, "digest": digest.as_str(), "size": size})
+    json!({"mediaType": media_type, "digest": digest, "size": size})
 }
 
 pub fn host() -> String {

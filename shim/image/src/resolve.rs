@@ -42,7 +42,7 @@ async fn question(source: &impl Source, container: &Container) -> Result<(Option
     match &container.cri_image_id {
         // CRI keeps a record of every image under its id, and that name is never moved.
         Some(id) => {
-            let mut target = source.target(id.as_str()).await?;
+            let mut target = source.target(&id.to_string()).await?;
             if target.is_none() {
                 target = source.target(&container.image).await?;
             }

@@ -1,4 +1,4 @@
-//! Mutated artifacts, loaded where they can do no harm; shared with the fuzz target `artifact`.
+//! Loading what may be a mutated artifact where it can do no harm; shared with the fuzz target `artifact`.
 
 use std::fs::File;
 use std::io::Write;
@@ -70,39 +70,4 @@ fn confine() -> nix::Result<()> {
         setresuid(user, user, user)?;
     }
     nix::sys::prctl::set_no_new_privs()
-}
-
-/// A generator of numbers that are the same every time.
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    /// The next number, below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
-        // xorshift64*, Vigna 2016.
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16;
-        usize::try_from(number).unwrap() % bound.max(1)
-    }
-}
-
-/// Changes `bytes` in one to eight places, some of them where images have their structure.
-pub fn mutate(bytes: &mut [u8], numbers: &mut Numbers) {
-    for _ in 0..=numbers.below(7) {
-        let at = match numbers.below(3) {
-            0 => numbers.below(bytes.len().min(64)),
-            1 => bytes.len() - 1 - numbers.below(bytes.len().min(2048)),
-            _ => numbers.below(bytes.len()),
-        };
-        match numbers.below(4) {
-            0 => bytes[at] ^= 1 << numbers.below(8),
-            1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][numbers.below(5)],
-            2 => bytes[at] = u8::try_from(numbers.below(256)).unwrap(),
-            _ => {
-                let end = (at + 1 + numbers.below(8)).min(bytes.len());
-                bytes[at..end].fill(0xff);
-            }
-        }
-    }
 }

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use tandem_aot::{Loaded, ModuleKind};
 
 use crate::fixture::{ANSWER, Fixture, wasm};
-use crate::mutation::{Ending, Numbers, TRAILER, load_confined, mutate};
+use crate::mutation::{Ending, TRAILER, load_confined};
 
 /// Tables, data, imports of its own, an exception-free call graph: something in each section.
 const MODULE: &str = r#"(module
@@ -24,6 +24,41 @@ const COMPONENT: &str = r#"(component
     (core module $m (memory (export "m") 1) (data (i32.const 0) "x") (func (export "f") (result i32) i32.const 42))
     (core instance $i (instantiate $m)) (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
 const TRIES: u64 = 250;
+
+/// A generator of numbers that are the same every time.
+struct Numbers(u64);
+
+impl Numbers {
+    /// The next number, below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        // xorshift64*, Vigna 2016.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16;
+        usize::try_from(number).unwrap() % bound.max(1)
+    }
+}
+
+/// Changes `bytes` in one to eight places, some of them where images have their structure.
+fn mutate(bytes: &mut [u8], numbers: &mut Numbers) {
+    for _ in 0..=numbers.below(7) {
+        let at = match numbers.below(3) {
+            0 => numbers.below(bytes.len().min(64)),
+            1 => bytes.len() - 1 - numbers.below(bytes.len().min(2048)),
+            _ => numbers.below(bytes.len()),
+        };
+        match numbers.below(4) {
+            0 => bytes[at] ^= 1 << numbers.below(8),
+            1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][numbers.below(5)],
+            2 => bytes[at] = u8::try_from(numbers.below(256)).unwrap(),
+            _ => {
+                let end = (at + 1 + numbers.below(8)).min(bytes.len());
+                bytes[at..end].fill(0xff);
+            }
+        }
+    }
+}
 
 fn entries() -> [(Fixture, Vec<u8>, ModuleKind, tandem_aot::Digest); 2] {
     [(MODULE, ModuleKind::Core), (COMPONENT, ModuleKind::Component)].map(|(text, kind)| {

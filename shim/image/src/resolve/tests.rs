@@ -150,7 +150,7 @@ fn a_moved_tag_whose_old_content_is_gone_is_an_error_with_the_remedy() {
     let expected = chain(&["a"]).unwrap();
     fake.expect_error(
         ErrorKind::FailedPrecondition,
-        &["re-tagged", "c1", expected.as_str(), "create the container again"],
+        &["re-tagged", "c1", &expected.to_string(), "create the container again"],
     );
     fake.images.clear();
     fake.expect_error(ErrorKind::NotFound, &["not on this node", "pull"]);
@@ -187,9 +187,9 @@ fn cris_image_id_is_followed_instead_of_the_tag_even_for_artifacts() {
     let mut fake = Fake::new(None);
     let (old, new) = (fake.artifact("old"), fake.artifact("new"));
     let id = fake.config_of(&old);
-    fake.container.cri_image_id = Some(id.clone());
+    fake.container.cri_image_id = Some(id);
     fake.tag("img", new);
-    fake.tag(id.as_str(), old);
+    fake.tag(&id.to_string(), old);
     fake.expect_module("old");
     assert_eq!(
         *fake.asked.lock().unwrap(),
@@ -218,7 +218,7 @@ fn cris_image_id_chooses_within_an_index() {
     let wasi = fake.artifact("module");
     let index = fake.index(&[(&wasi, "wasip1/wasm"), (&linux, &host())]);
     let id = fake.config_of(&linux);
-    fake.tag(id.as_str(), index);
+    fake.tag(&id.to_string(), index);
     fake.container.cri_image_id = Some(id);
     fake.expect_no_wasm();
 }
@@ -242,5 +242,5 @@ fn missing_or_malformed_documents_name_the_digest() {
     let config = fake.config_of(&artifact);
     fake.tag("img", artifact);
     fake.blobs.remove(&config);
-    fake.expect_error(ErrorKind::NotFound, &[config.as_str(), "missing"]);
+    fake.expect_error(ErrorKind::NotFound, &[&config.to_string(), "missing"]);
 }

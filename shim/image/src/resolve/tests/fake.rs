@@ -176,8 +176,8 @@ impl Source for Fake {
     }
 
     async fn manifests_of_config(&self, config: &Digest) -> Result<Vec<Digest>, ImageError> {
-        let text = config.as_str().as_bytes();
-        let refers = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        let text = config.to_string();
+        let refers = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         Ok(self
             .blobs
             .iter()

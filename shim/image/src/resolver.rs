@@ -67,12 +67,6 @@ impl Resolver {
         }
     }
 
-    /// Connects, and asks what never changes, so that the first [`resolve`](Self::resolve) need not. An error here is
-    /// not one yet: the next question tries again and reports it.
-    pub async fn warm_up(&self) {
-        let _ = tokio::time::timeout(DEADLINE, self.store.warm_up()).await;
-    }
-
     /// Finds the module of the image that the container was made from.
     ///
     /// [`ImageError::Retagged`] and [`ImageError::ImageGone`] say that the image cannot be known any more, not that it
@@ -114,7 +108,6 @@ mod tests {
             spin: false,
         };
         movable(&resolver);
-        movable(&resolver.warm_up());
         movable(&resolver.resolve("c1"));
         movable(&resolver.open(&layer));
     }

@@ -52,13 +52,6 @@ impl Store {
         self.address.display().to_string()
     }
 
-    /// Connects and finds the content store, if that is possible now.
-    pub async fn warm_up(&self) {
-        if let Ok(link) = self.link().await {
-            self.roots(link).await;
-        }
-    }
-
     /// A layer's bytes, read-only and verified.
     pub async fn open(&self, layer: &WasmLayer) -> Result<File, ImageError> {
         let link = self.link().await?;

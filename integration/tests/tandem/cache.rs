@@ -2,13 +2,10 @@
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use tandem_integration::image::oci_artifact;
-use tandem_integration::{Code, Containerd, Result, deadline, guests, on_both_generations};
-use tokio::time::{sleep, timeout};
+use tandem_integration::{Code, Containerd, Result, guests, on_both_generations};
 
-use super::races::remove_abandoned;
 use super::support::{import_file, import_guest, tandem};
 
 /// The cache's finished entries.
@@ -113,44 +110,4 @@ on_both_generations! {
         assert!(entry.metadata().unwrap().len() < 1 << 20, "{}", entry.metadata().unwrap().len());
         ctd.stop().await
     }
-
-    async fn a_compilation_ends_when_its_client_hangs_up(generation: Generation) -> Result<()> {
-        let cache = tempfile::tempdir().unwrap();
-        let ctd = Containerd::builder(generation).cache(cache.path()).start().await?;
-        let image = import_file(&ctd, "/slow.wat", slow_module().as_bytes()).await?;
-        let container = tandem(&ctd, &image).create().await?;
-        let gave_up = timeout(Duration::from_secs(3), container.task()).await;
-        assert!(gave_up.is_err(), "the module is not slow enough for this test");
-        assert!(is_locked(cache.path()), "it was being compiled");
-        let since = Instant::now();
-        while is_locked(cache.path()) {
-            assert!(since.elapsed() < deadline::SOON, "nobody waits for it, and it goes on");
-            sleep(Duration::from_millis(100)).await;
-        }
-        remove_abandoned(&container).await?;
-        assert_eq!(entries(cache.path()), [PathBuf::new(); 0]);
-        ctd.stop().await
-    }
-}
-
-/// Whether an entry is being made in the cache.
-fn is_locked(cache: &Path) -> bool {
-    std::fs::read_dir(cache).unwrap().flatten().any(|entry| {
-        let is_lock = entry.path().extension().is_some_and(|suffix| suffix == "lock");
-        is_lock && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock_shared().is_err())
-    })
-}
-
-/// A module that keeps the compiler busy for about a minute.
-fn slow_module() -> String {
-    let body: String = (0..100)
-        .map(|step| {
-            format!(
-                "(local.set 0 (i64.add (i64.mul (local.get 0) (local.get 1)) (i64.const {step})))
-                 (if (i64.eqz (local.get 1)) (then (local.set 1 (i64.xor (local.get 0) (i64.const {step})))))"
-            )
-        })
-        .collect();
-    let function = format!("(func (param i64 i64) (result i64) {body} (local.get 0))");
-    format!(r#"(module {} (func (export "_start")))"#, function.repeat(1000))
 }

@@ -94,7 +94,7 @@ lint: ## Check formatting, lints, licences and advisories
 
 # Targets and seconds for each: make fuzz FUZZ="bundle wire" FUZZ_SECONDS=600. The sanitizers that cargo-fuzz wants are in
 # stable Rust too, behind its bootstrap switch.
-FUZZ ?= bundle options bootstrap wire requests cli image
+FUZZ ?= bundle options bootstrap wire requests cli image artifact
 FUZZ_SECONDS ?= 60
 fuzz: ## Fuzz the parsers, a minute each
 	@integration/setup shim fuzz

@@ -4,9 +4,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tandem_integration::image::oci_artifact;
-use tandem_integration::{Containerd, Result, guests, on_both_generations};
+use tandem_integration::{Code, Containerd, Result, guests, on_both_generations};
 
-use super::support::{import_guest, tandem};
+use super::support::{import_file, import_guest, tandem};
 
 /// The cache's finished entries.
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -66,6 +66,48 @@ on_both_generations! {
             assert_eq!(std::os::unix::fs::MetadataExt::uid(&meta), 0);
             assert_eq!(meta.permissions().mode() & 0o022, 0);
         }
+        ctd.stop().await
+    }
+    async fn a_failed_compilation_is_remembered_and_named(generation: Generation) -> Result<()> {
+        let cache = tempfile::tempdir().unwrap();
+        let ctd = Containerd::builder(generation).cache(cache.path()).start().await?;
+        // Its function promises a number and returns none.
+        let module = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
+        let image = import_file(&ctd, "/app.wasm", module).await?;
+        let mut messages = Vec::new();
+        for _ in 0..2 {
+            let container = tandem(&ctd, &image).create().await?;
+            let error = container.task().await.err().expect("a broken module has no task");
+            assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
+            messages.push(error.to_string());
+            container.remove().await?;
+        }
+        for message in &messages {
+            assert!(message.contains("/app.wasm does not compile: ") && message.contains("type mismatch"), "{message}");
+        }
+        assert!(!messages[0].contains("is tried again in"), "{}", messages[0]);
+        assert!(messages[1].contains("is tried again in"), "{}", messages[1]);
+        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is left in the cache");
+        ctd.stop().await
+    }
+
+    async fn a_few_bytes_of_wasm_do_not_fill_the_cache(generation: Generation) -> Result<()> {
+        let cache = tempfile::tempdir().unwrap();
+        let ctd = Containerd::builder(generation).cache(cache.path()).start().await?;
+        let memories: String = (0..14)
+            .map(|memory| {
+                format!(
+                    r#"(memory 256) (data (memory {memory}) (i32.const 0) "x")
+                       (data (memory {memory}) (i32.const 16777215) "y")"#
+                )
+            })
+            .collect();
+        let text = format!(r#"(module {memories} (func (export "_start")))"#);
+        let image = import_file(&ctd, "/app.wat", text.as_bytes()).await?;
+        let output = tandem(&ctd, &image).run_to_end().await?;
+        assert_eq!(output.exit.code, 0, "{}", output.stderr);
+        let [entry] = entries(cache.path()).try_into().unwrap();
+        assert!(entry.metadata().unwrap().len() < 1 << 20, "{}", entry.metadata().unwrap().len());
         ctd.stop().await
     }
 }

@@ -7,9 +7,11 @@
 use std::hash::{Hash, Hasher};
 
 use sha2::{Digest as _, Sha256};
+use tandem_digest::hex;
 use wasmtime::{Config, Engine, OptLevel, Strategy, WasmBacktraceDetails};
 
-use crate::digest::hex;
+/// Largest initial memory content that may be mostly zeros and still be kept as an image: one page of Wasm.
+const SPARSE_IMAGE_BYTES: u64 = 64 << 10;
 
 /// The settings of every engine in Tandem.
 pub fn engine_config() -> Config {
@@ -30,6 +32,10 @@ pub fn engine_config() -> Config {
     config.native_unwind_info(false);
     // Initial memory contents are mapped from the entry's file and shared until they are written.
     config.memory_init_cow(true);
+    // Such an image spans everything between a memory's first and last data, so a few bytes at both ends of 16 MiB, the
+    // default, make an image of 16 MiB, for each of a hundred memories. Beyond this size an image is made only where at
+    // least half of it is data that the module brings along; other memories are filled segment by segment.
+    config.memory_guaranteed_dense_image_size(SPARSE_IMAGE_BYTES);
     config.wasm_component_model(true);
     // WASI 0.2 is synchronous in the guest and needs fibers only. The tasks, streams and futures of 0.3 would add
     // state to every store and book-keeping to every call between components.

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-
-use crate::digest::Digest;
+use tandem_digest::Digest;
 
 /// The cache itself could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +25,19 @@ pub enum CacheError {
         action: &'static str,
         /// The file.
         path: PathBuf,
+    },
+    /// All that it may hold is in use.
+    #[error(
+        "the cache {} is full: {used} bytes are in use by running containers, and {limit} are allowed (`max_bytes` in \
+         `[cache]` of the node's configuration)", path.display()
+    )]
+    Full {
+        /// The cache's directory.
+        path: PathBuf,
+        /// What is in use, in bytes.
+        used: u64,
+        /// What is allowed, in bytes.
+        limit: u64,
     },
     /// A system call failed.
     #[error("cannot {action} {}", path.display())]
@@ -195,35 +207,124 @@ pub enum CompileError {
     Elsewhere {
         /// That process's error.
         reason: String,
-        /// Whether the module was at fault there.
-        module_fault: bool,
+        /// What was at fault there.
+        blame: Blame,
     },
-    /// Another process has been compiling the same module for too long.
-    #[error("gave up after {waited:?} of waiting for another process that compiles {name}; try again")]
+    /// The module has failed before, a short while ago.
+    #[error("{reason} (that was {} s ago, and is tried again in {} s)", age.as_secs(), left.as_secs() + 1)]
+    Remembered {
+        /// The error of then.
+        reason: String,
+        /// What was at fault then.
+        blame: Blame,
+        /// How long ago that was.
+        age: Duration,
+        /// For how long it is still believed.
+        left: Duration,
+    },
+    /// Another process has been compiling the same module for too long, or all compilers of the node were busy.
+    #[error("gave up after {waited:?} of waiting for {what}, for {name}; try again")]
     Busy {
         /// The source's name.
         name: String,
+        /// What was waited for.
+        what: &'static str,
         /// How long.
         waited: Duration,
+    },
+    /// Whoever wanted the module has gone.
+    #[error("the compilation of {name} was given up: its requester has gone and nobody else waits for it")]
+    Cancelled {
+        /// The source's name.
+        name: String,
     },
     /// The cache could not be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
 }
 
-impl CompileError {
-    /// Whether the module itself is at fault, so that trying again cannot help: an invalid argument in terms of
-    /// gRPC. All others are conditions of this node.
-    pub fn is_module_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::NotWasm { .. }
-                | Self::Native { .. }
-                | Self::TooLarge { .. }
-                | Self::DigestMismatch { .. }
-                | Self::Invalid { .. }
-                | Self::ArtifactTooLarge { .. }
-                | Self::Elsewhere { module_fault: true, .. }
-        )
+/// Where the cause of a failure lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The module is wrong: an invalid argument, in terms of gRPC.
+    Module,
+    /// The module costs more than is allowed, or the node has too little: resources are exhausted.
+    Cost,
+    /// Others had to be waited for too long: unavailable, for now.
+    Busy,
+    /// Something on this node is in the way: an internal error.
+    Node,
+}
+
+impl Blame {
+    const ALL: [Self; 4] = [Self::Module, Self::Cost, Self::Busy, Self::Node];
+
+    /// The letter for it in a record.
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Module => b'M',
+            Self::Cost => b'C',
+            Self::Busy => b'B',
+            Self::Node => b'N',
+        }
     }
+
+    /// What the letter of a record means; the node is to blame for one that is unknown.
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        let known = Self::ALL.into_iter().find(|blame| blame.byte() == byte);
+        known.unwrap_or(Self::Node)
+    }
+}
+
+impl CompileError {
+    /// Where the cause lies.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::NotWasm { .. }
+            | Self::Native { .. }
+            | Self::TooLarge { .. }
+            | Self::DigestMismatch { .. }
+            | Self::Invalid { .. }
+            | Self::ArtifactTooLarge { .. } => Blame::Module,
+            Self::Timeout { .. }
+            | Self::CpuTime { .. }
+            | Self::Memory { .. }
+            | Self::Cache(CacheError::NoSpace { .. } | CacheError::Full { .. }) => Blame::Cost,
+            Self::Busy { .. } | Self::Cancelled { .. } => Blame::Busy,
+            Self::Elsewhere { blame, .. } | Self::Remembered { blame, .. } => *blame,
+            Self::Unreadable { .. }
+            | Self::Crashed { .. }
+            | Self::Threaded { .. }
+            | Self::Worker { .. }
+            | Self::Cache(CacheError::UnsafeDirectory { .. } | CacheError::Io { .. }) => Blame::Node,
+        }
+    }
+
+    /// Whether the module itself is at fault, so that trying again cannot help.
+    pub fn is_module_fault(&self) -> bool {
+        self.blame() == Blame::Module
+    }
+
+    /// Whether another try of the same content, with the same engine, is likely to fail at the same cost; and if so, whether
+    /// the node may have had its part in it.
+    pub(crate) fn outlasts_this_try(&self) -> Option<bool> {
+        match self {
+            Self::Invalid { .. } | Self::ArtifactTooLarge { .. } | Self::CpuTime { .. } | Self::Memory { .. } => {
+                Some(false)
+            }
+            Self::Timeout { .. } | Self::Crashed { .. } => Some(true),
+            _ => None,
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

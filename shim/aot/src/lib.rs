@@ -25,8 +25,17 @@
 //!
 //! A compiler is a large program that reads hostile input. It runs in a forked worker (module `worker`) with no
 //! privileges, no files and no network, with limits on its memory, its time and its output. A module can make its
-//! own compilation fail, and nothing else. Concurrent starts of one module, from any number of processes, compile
-//! it once (module `lock`); if that fails, the waiting ones get the same error instead of trying one after another.
+//! own compilation fail, and nothing else. What it writes is as little trusted: the cache verifies, opens and hands on
+//! entries without interpreting them ([`Cache::get`], [`Cache::get_or_compile`]), and [`Artifact::load`] belongs into the
+//! guest's confined process.
+//!
+//! # What an image can cost the node
+//!
+//! - Concurrent starts of one module, from any number of processes, compile it once (module `lock`); if that fails, the
+//!   waiting ones get the same error instead of trying one after another.
+//! - The node runs a few compilers at a time (module `slots`), the first to go when memory is short and the last to run.
+//! - A failure is remembered for a while (module `failures`). A requester that has gone ends its compilation.
+//! - Compiled code is bounded by the module's size, and the cache by its own ([`CacheLimits`]): what no container uses goes.
 //!
 //! # Use
 //!
@@ -38,7 +47,9 @@
 //! let engine = wasmtime::Engine::new(&tandem_aot::engine_config())?;
 //! let cache = Cache::new(Path::new("/var/lib/tandem/aot"), Path::new("/run/tandem/aot"))?;
 //! let source = Source { name: "/app.wasm".into(), file: File::open("/app.wasm")?, expected: None };
-//! match cache.get_or_compile(&engine, &source)?.load(&engine)? {
+//! let artifact = cache.get_or_compile(&engine, &source)?;
+//! // Here the descriptor goes to the guest's process, and the rest happens there.
+//! match artifact.load(&engine)? {
 //!     Loaded::Core(module) => drop(module),
 //!     Loaded::Component(component) => drop(component),
 //! }
@@ -46,24 +57,45 @@
 //! # }
 //! ```
 
-mod artifact;
 mod cache;
-mod collect;
-mod digest;
 mod engine;
-mod entry;
 mod error;
 mod limits;
-mod lock;
+mod load;
+mod quota;
+mod requester;
 mod source;
-mod stamp;
+mod store;
 mod worker;
 
-pub use artifact::{Artifact, Loaded};
 pub use cache::Cache;
-pub use collect::Collected;
-pub use digest::{Digest, ParseDigestError};
 pub use engine::{Fingerprint, engine_config};
-pub use error::{CacheError, CompileError, LoadError};
+pub use error::{Blame, CacheError, CompileError, LoadError};
 pub use limits::Limits;
-pub use source::{ModuleKind, Source};
+pub use load::{Artifact, Loaded};
+pub use quota::CacheLimits;
+pub use requester::Requester;
+pub use source::Source;
+pub use store::collect::Collected;
+pub use tandem_digest::{Digest, InvalidDigest, ModuleKind};
+
+/// What makes an entry of an image that no compiler has written, for fuzzing.
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::fs::File;
+    use std::io::{self, Write};
+
+    use tandem_digest::{Digest, ModuleKind};
+    use wasmtime::Engine;
+
+    use crate::store::entry::{self, Key};
+
+    /// Completes `file`, an empty one, to an entry with this image.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn seal(mut file: &File, engine: &Engine, image: &[u8], kind: ModuleKind, digest: Digest) -> io::Result<()> {
+        file.write_all(image)?;
+        entry::seal(file, &Key::new(engine, digest), kind)
+    }
+}

@@ -14,7 +14,11 @@ pub struct Limits {
     pub module_bytes: u64,
     /// Largest module in text format, in bytes.
     pub text_bytes: u64,
-    /// Largest compiled artifact, in bytes.
+    /// Size of the compiled code that a module of no size may have, in bytes.
+    pub artifact_base: u64,
+    /// Size that it may have on top for each byte of the module, in bytes.
+    pub artifact_per_byte: u64,
+    /// Size of the compiled code of any module, in bytes.
     pub artifact_bytes: u64,
     /// Memory that the compiler may use for a module of no size, in bytes.
     pub memory_base: u64,
@@ -36,6 +40,9 @@ impl Default for Limits {
         Self {
             module_bytes: 512 * MIB,
             text_bytes: 16 * MIB,
+            // Real modules have three to eight bytes of code and its tables for each of theirs.
+            artifact_base: 4 * MIB,
+            artifact_per_byte: 64,
             artifact_bytes: 2048 * MIB,
             memory_base: 1024 * MIB,
             memory_per_byte: 64,
@@ -48,9 +55,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The largest compiled code of a module of `size` bytes.
+    pub(crate) fn artifact_for(&self, size: u64) -> u64 {
+        self.artifact_base
+            .saturating_add(size.saturating_mul(self.artifact_per_byte))
+            .min(self.artifact_bytes)
+    }
+
     /// The compiler's memory for a module of `size` bytes.
-    pub(crate) fn memory_for(&self, size: usize) -> u64 {
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
+    pub(crate) fn memory_for(&self, size: u64) -> u64 {
         self.memory_base
             .saturating_add(size.saturating_mul(self.memory_per_byte))
             .min(self.memory_max)
@@ -72,7 +85,14 @@ mod tests {
         let limits = Limits::default();
         assert_eq!(limits.memory_for(0), 1024 * MIB);
         assert_eq!(limits.memory_for(1 << 20), 1088 * MIB);
-        assert_eq!(limits.memory_for(usize::MAX), limits.memory_max);
+        assert_eq!(limits.memory_for(u64::MAX), limits.memory_max);
+    }
+
+    #[test]
+    fn a_tiny_module_cannot_have_much_code() {
+        let limits = Limits::default();
+        assert_eq!(limits.artifact_for(368), 4 * MIB + 368 * 64);
+        assert_eq!(limits.artifact_for(u64::MAX), limits.artifact_bytes);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! A module as its owner delivers it: untrusted bytes, looked at before they are read.
 //!
-//! What can be refused from the first bytes is refused from the first bytes: a gigabyte of something else costs a
-//! few reads, not a gigabyte of them.
+//! What can be refused from the outside or from the first bytes is refused there: a gigabyte of something else, or of
+//! holes, costs a few system calls, not a gigabyte of reads. Here the content is only ever hashed, piece by piece; it is
+//! read into memory and interpreted by the compiler's confined process alone.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::digest::Digest;
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
+use tandem_digest::{Digest, Hasher, ModuleKind};
+
 use crate::error::CompileError;
 use crate::limits::Limits;
 
@@ -21,15 +25,6 @@ pub struct Source {
     /// The digest that the content must have, where the image names one. With it a cached module is found without
     /// reading the content at all.
     pub expected: Option<Digest>,
-}
-
-/// The two things that a `.wasm` file can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModuleKind {
-    /// A core module (WASI 0.1).
-    Core,
-    /// A component (WASI 0.2).
-    Component,
 }
 
 /// How a source is written.
@@ -51,6 +46,12 @@ const ELF_OS_ABI_WASMTIME: u8 = 200;
 const HEAD: usize = 4096;
 /// Smaller modules are read at once: their validation finds the same faults with better words.
 const WALK_FROM: u64 = 1 << 20;
+/// Bytes that are hashed at a time.
+const CHUNK: usize = 256 << 10;
+/// What a file may have of holes in all: some tools write a page of zeros as one.
+const HOLES_ALLOWED: u64 = 1 << 20;
+/// Holes that are counted.
+const MOST_HOLES: usize = 1024;
 /// More sections than this are left to the validation; real modules have some dozens, components some thousands.
 const WALK_SECTIONS: usize = 100_000;
 
@@ -81,7 +82,7 @@ pub(crate) fn kind_of_header(head: &[u8]) -> Result<ModuleKind, String> {
 
 impl Source {
     /// Refuses what can be told from the outside; returns the format and the size.
-    pub(crate) fn inspect(&self, limits: &Limits) -> Result<(Format, usize), CompileError> {
+    pub(crate) fn inspect(&self, limits: &Limits) -> Result<(Format, u64), CompileError> {
         let metadata = self.file.metadata().map_err(|source| self.unreadable(source))?;
         if !metadata.is_file() {
             return Err(self.not_wasm("it is not a regular file"));
@@ -99,33 +100,50 @@ impl Source {
             Format::Binary(_) => ("binary module", limits.module_bytes),
             Format::Text => ("module in text format", limits.text_bytes),
         };
-        let too_large = || CompileError::TooLarge {
-            name: self.name.clone(),
-            form,
-            size,
-            limit,
-        };
         if size > limit {
-            return Err(too_large());
+            return Err(CompileError::TooLarge {
+                name: self.name.clone(),
+                form,
+                size,
+                limit,
+            });
         }
+        self.refuse_holes(size)?;
         if matches!(format, Format::Binary(_)) && size >= WALK_FROM {
             self.walk_sections(size)?;
         }
-        Ok((format, usize::try_from(size).map_err(|_| too_large())?))
+        Ok((format, size))
     }
 
-    /// Reads the `size` bytes that [`inspect`](Self::inspect) has found.
-    pub(crate) fn read(&self, size: usize) -> Result<Vec<u8>, CompileError> {
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(size)
-            .map_err(|error| self.unreadable(io::Error::other(error)))?;
-        bytes.resize(size, 0);
-        let count = read_full(&self.file, &mut bytes, 0).map_err(|source| self.unreadable(source))?;
-        if count < size {
-            return Err(self.not_wasm(format!("it shrank from {size} to {count} bytes while it was read")));
+    /// Refuses a sparse file: its size says what reading it costs, and the image that brought it did not pay for that.
+    fn refuse_holes(&self, size: u64) -> Result<(), CompileError> {
+        let sparse = |why: String| Err(self.not_wasm(format!("it is a sparse file ({why}): store it without holes")));
+        let before = lseek(&self.file, 0, Whence::SeekCur).map_err(|errno| self.unreadable(errno.into()))?;
+        let found = holes(&self.file, size);
+        lseek(&self.file, before, Whence::SeekSet).map_err(|errno| self.unreadable(errno.into()))?;
+        match found.map_err(|errno| self.unreadable(errno.into()))? {
+            None => sparse(format!("more than {MOST_HOLES} holes")),
+            Some(bytes) if bytes > HOLES_ALLOWED => sparse(format!("{bytes} of its {size} bytes are not stored")),
+            Some(_) => Ok(()),
         }
-        Ok(bytes)
+    }
+
+    /// The digest of the `size` bytes that [`inspect`](Self::inspect) has found.
+    pub(crate) fn digest(&self, size: u64) -> Result<Digest, CompileError> {
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; CHUNK];
+        let mut position = 0;
+        while position < size {
+            let wanted = usize::try_from(size - position).map_or(CHUNK, |left| left.min(CHUNK));
+            let count =
+                read_full(&self.file, &mut buffer[..wanted], position).map_err(|source| self.unreadable(source))?;
+            hasher.update(&buffer[..count]);
+            position += count as u64;
+            if count < wanted {
+                return Err(self.not_wasm(format!("it shrank from {size} to {position} bytes while it was read")));
+            }
+        }
+        Ok(hasher.finish())
     }
 
     fn format(&self, head: &[u8]) -> Result<Format, CompileError> {
@@ -205,6 +223,36 @@ impl Source {
             why: why.into(),
         }
     }
+}
+
+/// The bytes of all holes in the first `size` bytes of `file`, or `None` where there are more than anybody needs. Moves the
+/// file's position.
+fn holes(file: &File, size: u64) -> nix::Result<Option<u64>> {
+    let mut bytes = 0;
+    let mut position = 0;
+    for _ in 0..MOST_HOLES {
+        let at = i64::try_from(position).map_err(|_| Errno::EFBIG)?;
+        let hole = match lseek(file, at, Whence::SeekHole) {
+            Ok(hole) => u64::try_from(hole).unwrap_or(size),
+            // The file system knows no holes, or the file ends here.
+            Err(Errno::EINVAL | Errno::ENXIO) => return Ok(Some(bytes)),
+            Err(errno) => return Err(errno),
+        };
+        if hole >= size {
+            return Ok(Some(bytes));
+        }
+        let at = i64::try_from(hole).map_err(|_| Errno::EFBIG)?;
+        position = match lseek(file, at, Whence::SeekData) {
+            Ok(data) => u64::try_from(data).unwrap_or(size).min(size),
+            Err(Errno::ENXIO) => size,
+            Err(errno) => return Err(errno),
+        };
+        bytes += position.saturating_sub(hole);
+        if position >= size {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads at `offset` until `buffer` is full or the file ends; returns how much was read.
@@ -330,7 +378,7 @@ mod tests {
     fn a_large_module_that_was_cut_short_is_told_by_its_sections() {
         // A custom section of 16 MiB, of which 2 MiB are there.
         let source = source(b"\0asm\x01\0\0\0\0\x80\x80\x80\x08");
-        source.file.set_len(2 << 20).unwrap();
+        source.file.write_all_at(&vec![1; (2 << 20) - 64], 64).unwrap();
         let message = refusal(&source);
         assert!(
             message.contains("section 0 at offset 0x8") && message.contains("ends at 0x200000"),
@@ -339,11 +387,36 @@ mod tests {
     }
 
     #[test]
+    fn a_sparse_file_is_refused_before_it_is_read() {
+        for start in [&b"\0asm\x01\0\0\0"[..], b"(module"] {
+            let source = source(start);
+            source.file.set_len(15 << 20).unwrap();
+            let begin = Instant::now();
+            let message = refusal(&source);
+            assert!(message.contains("a sparse file (157"), "{message}");
+            assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_file_of_many_holes_is_refused_and_one_with_a_small_one_is_not() {
+        let many = source(b"\0asm\x01\0\0\0");
+        for page in 1..3000 {
+            many.file.write_all_at(b"x", page * 8192).unwrap();
+        }
+        assert!(refusal(&many).contains("more than 1024 holes"));
+
+        let one = source(b"(module");
+        one.file.write_all_at(b")", 64 << 10).unwrap();
+        one.inspect(&Limits::default()).unwrap();
+    }
+
+    #[test]
     fn endless_empty_sections_do_not_keep_the_reader_busy() {
         let source = source(b"\0asm\x01\0\0\0");
         source.file.set_len(256 << 20).unwrap();
         let begin = Instant::now();
-        source.inspect(&Limits::default()).unwrap();
+        source.walk_sections(256 << 20).unwrap();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 
@@ -366,9 +439,13 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_content_is_read_whatever_the_position() {
+    fn the_whole_content_is_hashed_whatever_the_position() {
         let source = source(b"\0asm\x01\0\0\0");
-        assert_eq!(source.read(8).unwrap(), b"\0asm\x01\0\0\0");
-        assert!(source.read(9).unwrap_err().to_string().contains("shrank from 9 to 8"));
+        let position = || lseek(&source.file, 0, Whence::SeekCur).unwrap();
+        let before = position();
+        source.inspect(&Limits::default()).unwrap();
+        assert_eq!(source.digest(8).unwrap(), Digest::of(b"\0asm\x01\0\0\0"));
+        assert_eq!(position(), before);
+        assert!(source.digest(9).unwrap_err().to_string().contains("shrank from 9 to 8"));
     }
 }

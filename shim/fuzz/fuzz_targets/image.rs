@@ -21,6 +21,6 @@ fuzz_target!(|bytes: &[u8]| {
     {
         // It becomes the name of a file in the content store.
         assert!(digest.hex().bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
-        assert_eq!(digest.as_str(), text);
+        assert_eq!(digest.to_string(), text);
     }
 });

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
-use sha2::{Digest as _, Sha256};
+use tandem_digest::Hasher;
 
 use crate::content::{self, Roots};
 use crate::link::{Blob, Link};
@@ -19,7 +19,7 @@ pub async fn open(link: &Link, roots: Option<&Roots>, layer: &WasmLayer) -> Resu
         Some(blob) => spool(blob, layer).await,
         None => Err(ImageError::ContentMissing {
             image: layer.image.clone(),
-            digest: layer.digest.clone(),
+            digest: layer.digest,
         }),
     }
 }
@@ -46,7 +46,7 @@ async fn verified(file: File, size: u64, layer: WasmLayer) -> Result<File, Image
 /// Copies a layer out of a content store that is not a directory here, into a file without a name.
 async fn spool(mut blob: Blob, layer: &WasmLayer) -> Result<File, ImageError> {
     let mut file = tempfile::tempfile().map_err(io_error(layer, "create a temporary file"))?;
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     let mut size = 0;
     while let Some(part) = blob.next().await? {
         size += part.len() as u64;
@@ -59,7 +59,7 @@ async fn spool(mut blob: Blob, layer: &WasmLayer) -> Result<File, ImageError> {
             .map_err(io_error(layer, "write a temporary file"))?;
     }
     check_size(layer, size)?;
-    check_digest(layer, &Digest::from_hash(hash))?;
+    check_digest(layer, &hash.finish())?;
     // Opened again, because the first descriptor can write and its offset is at the end.
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io_error(layer, "reopen a temporary file"))
 }
@@ -84,13 +84,13 @@ fn check_digest(layer: &WasmLayer, digest: &Digest) -> Result<(), ImageError> {
 fn corrupt(layer: &WasmLayer, reason: String) -> ImageError {
     ImageError::Corrupt {
         image: layer.image.clone(),
-        digest: layer.digest.clone(),
+        digest: layer.digest,
         reason,
     }
 }
 
 fn io_error(layer: &WasmLayer, action: &'static str) -> impl FnOnce(io::Error) -> ImageError + use<> {
-    let (image, digest) = (layer.image.clone(), layer.digest.clone());
+    let (image, digest) = (layer.image.clone(), layer.digest);
     move |source| ImageError::Io {
         image,
         digest,
@@ -125,12 +125,12 @@ mod tests {
         assert!(verify(b"module", 6, Digest::of(b"module")).is_ok());
         for (size, digest, reason) in [
             (7, Digest::of(b"module"), "6 bytes where the manifest says 7"),
-            (6, Digest::of(b"other!"), Digest::of(b"module").as_str()),
+            (6, Digest::of(b"other!"), &Digest::of(b"module").to_string()),
         ] {
-            let error = verify(b"module", size, digest.clone()).unwrap_err();
+            let error = verify(b"module", size, digest).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal);
             let text = error.to_string();
-            assert!(text.contains(reason) && text.contains(digest.as_str()), "{text}");
+            assert!(text.contains(reason) && text.contains(&digest.to_string()), "{text}");
             assert!(text.contains("img") && text.contains("pull it again"), "{text}");
         }
     }

@@ -5,9 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use sha2::{Digest as _, Sha256};
-
-use crate::Digest;
+use tandem_digest::{Digest, Hasher};
 
 /// Bytes hashed at a time: fits in a second-level cache.
 const CHUNK: usize = 256 << 10;
@@ -42,12 +40,12 @@ pub fn read_all(file: File, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Digest of a file's content, read without moving its offset.
 pub fn digest_of(file: &File) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     let mut chunk = vec![0; CHUNK];
     let mut offset = 0;
     loop {
         match file.read_at(&mut chunk, offset) {
-            Ok(0) => return Ok(Digest::from_hash(hash)),
+            Ok(0) => return Ok(hash.finish()),
             Ok(n) => {
                 hash.update(&chunk[..n]);
                 offset += n as u64;

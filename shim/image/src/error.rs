@@ -204,5 +204,5 @@ impl ImageError {
 }
 
 fn list(digests: &[Digest]) -> String {
-    digests.iter().map(Digest::as_str).collect::<Vec<_>>().join(", ")
+    digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ")
 }

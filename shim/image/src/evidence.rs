@@ -112,10 +112,7 @@ mod tests {
     fn a_snapshots_parent_is_read_as_a_chain_id_also_when_shifted_for_a_user_namespace() {
         let chain = Digest::of(b"x");
         assert_eq!(Evidence::from_parent(""), Evidence::Parent(None));
-        assert_eq!(
-            Evidence::from_parent(chain.as_str()),
-            Evidence::Parent(Some(chain.clone()))
-        );
+        assert_eq!(Evidence::from_parent(&chain.to_string()), Evidence::Parent(Some(chain)));
         assert_eq!(
             Evidence::from_parent(&format!("{chain}-1000-1000")),
             Evidence::Parent(Some(chain))

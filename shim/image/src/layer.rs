@@ -71,7 +71,7 @@ pub fn module<'m>(image: &str, manifest: &'m Manifest, config: &Config) -> Resul
     if let Some(native) = of_kind(LayerKind::Precompiled).next() {
         return Err(ImageError::Precompiled {
             image: image.into(),
-            digest: native.digest.clone(),
+            digest: native.digest,
             media_type: shorten(&native.media_type),
         });
     }
@@ -79,7 +79,7 @@ pub fn module<'m>(image: &str, manifest: &'m Manifest, config: &Config) -> Resul
     match (modules.next(), modules.next()) {
         (Some(module), None) if module.size > MAX_MODULE_BYTES => Err(ImageError::TooLarge {
             image: image.into(),
-            digest: module.digest.clone(),
+            digest: module.digest,
             size: module.size,
             limit: MAX_MODULE_BYTES,
         }),
@@ -88,7 +88,7 @@ pub fn module<'m>(image: &str, manifest: &'m Manifest, config: &Config) -> Resul
             image: image.into(),
             digests: of_kind(LayerKind::Module)
                 .take(MAX_LISTED)
-                .map(|layer| layer.digest.clone())
+                .map(|layer| layer.digest)
                 .collect(),
         }),
         (None, _) if expects_module(manifest, config) => Err(ImageError::UnsupportedLayers {

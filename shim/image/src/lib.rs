@@ -36,7 +36,6 @@ mod resolver;
 mod source;
 mod store;
 
-pub use digest::{Digest, InvalidDigest};
 pub use error::{ErrorKind, ImageError};
 pub use manifest::Descriptor;
 /// What reads bytes of an image's author, for fuzzing.
@@ -45,6 +44,7 @@ pub mod parsers {
     pub use crate::manifest::{cri_image_id, parse_config, parse_document};
 }
 pub use resolver::{Resolution, Resolver, WasmLayer};
+pub use tandem_digest::{Digest, InvalidDigest};
 
 /// Largest Wasm layer accepted, in bytes (512 MiB): over ten times the largest components known (40 MB, a whole
 /// Python), small enough that a hostile image cannot fill the node's memory.

@@ -54,17 +54,17 @@ impl Link {
             ..Default::default()
         });
         let answer = ContentClient::new(self.channel.clone()).read(request).await;
-        let Some(mut rest) = found(answer, "Content.Read", digest.as_str())? else {
+        let Some(mut rest) = found(answer, "Content.Read", &digest.to_string())? else {
             return Ok(None);
         };
         // That the blob is not there may be said by the call or by the stream.
         let first = match rest.message().await {
             Ok(message) => message.map(|message| message.data),
             Err(status) if status.code() == Code::NotFound => return Ok(None),
-            Err(status) => return Err(failed("Content.Read", digest.as_str(), &status)),
+            Err(status) => return Err(failed("Content.Read", &digest.to_string(), &status)),
         };
         Ok(Some(Blob {
-            digest: digest.clone(),
+            digest: *digest,
             first,
             rest,
         }))
@@ -98,7 +98,7 @@ impl Blob {
         }
         match self.rest.message().await {
             Ok(message) => Ok(message.map(|message| message.data)),
-            Err(status) => Err(failed("Content.Read", self.digest.as_str(), &status)),
+            Err(status) => Err(failed("Content.Read", &self.digest.to_string(), &status)),
         }
     }
 }

@@ -42,11 +42,11 @@ async fn question(source: &impl Source, container: &Container) -> Result<(Option
     match &container.cri_image_id {
         // CRI keeps a record of every image under its id, and that name is never moved.
         Some(id) => {
-            let mut target = source.target(id.as_str()).await?;
+            let mut target = source.target(&id.to_string()).await?;
             if target.is_none() {
                 target = source.target(&container.image).await?;
             }
-            Ok((target, Evidence::Config(id.clone())))
+            Ok((target, Evidence::Config(*id)))
         }
         None => tokio::try_join!(source.target(&container.image), source.evidence(container)),
     }
@@ -136,7 +136,7 @@ impl<S: Source> Search<'_, S> {
             Some(Document::Index(_)) => {
                 Err(self.malformed(&descriptor.digest, "an index that is referred to as a manifest".into()))
             }
-            None => Ok(Err(descriptor.digest.clone())),
+            None => Ok(Err(descriptor.digest)),
         }
     }
 
@@ -166,7 +166,7 @@ impl<S: Source> Search<'_, S> {
     /// Looks for the container's image in all content of the node, as its name no longer leads to it.
     async fn elsewhere(&self, name_exists: bool) -> Result<Resolution, ImageError> {
         let configs = match &self.evidence {
-            Evidence::Config(config) => vec![config.clone()],
+            Evidence::Config(config) => vec![*config],
             Evidence::Parent(Some(chain)) => self.source.configs_of_chain(&self.container.snapshotter, chain).await?,
             Evidence::Parent(None) | Evidence::Nothing => Vec::new(),
         };
@@ -239,14 +239,14 @@ impl<S: Source> Search<'_, S> {
     fn missing(&self, digest: &Digest) -> ImageError {
         ImageError::ContentMissing {
             image: self.container.image.clone(),
-            digest: digest.clone(),
+            digest: *digest,
         }
     }
 
     fn malformed(&self, digest: &Digest, reason: String) -> ImageError {
         ImageError::Malformed {
             image: self.container.image.clone(),
-            digest: digest.clone(),
+            digest: *digest,
             reason,
         }
     }
@@ -256,7 +256,7 @@ impl<S: Source> Search<'_, S> {
         Ok(match layer::module(&image, manifest, config)? {
             None => Resolution::NoWasm { image },
             Some(layer) => Resolution::Module(WasmLayer {
-                digest: layer.digest.clone(),
+                digest: layer.digest,
                 size: layer.size,
                 media_type: layer.media_type.clone(),
                 image,

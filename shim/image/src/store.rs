@@ -161,7 +161,7 @@ impl Source for Store {
                 let bytes = content::read_all(file, MAX_DOCUMENT_BYTES);
                 bytes.map_err(|source| ImageError::Io {
                     image: image.into(),
-                    digest: digest.clone(),
+                    digest: *digest,
                     action: "read the content store",
                     source,
                 })?
@@ -175,7 +175,7 @@ impl Source for Store {
             found if found == *digest => Ok(Some(bytes)),
             found => Err(ImageError::Corrupt {
                 image: image.into(),
-                digest: digest.clone(),
+                digest: *digest,
                 reason: format!("its digest is {found}"),
             }),
         }
@@ -206,7 +206,7 @@ fn check_limit(image: &str, digest: &Digest, size: u64) -> Result<(), ImageError
     }
     Err(ImageError::TooLarge {
         image: image.into(),
-        digest: digest.clone(),
+        digest: *digest,
         size,
         limit: MAX_DOCUMENT_BYTES,
     })

@@ -63,6 +63,8 @@ pub struct Zygote {
     children: SignalFd,
     host: Host,
     cache: tandem_aot::Cache,
+    /// A procfs of the node's processes, attached nowhere, by which a confined process names its descriptors.
+    proc: Option<OwnedFd>,
     /// Where the kernel finds the command line of this process and of those forked from it.
     title: Title,
     /// The highest descriptor that this process has when it begins.
@@ -93,6 +95,7 @@ impl Zygote {
             children,
             host,
             cache,
+            proc: own_procfs(),
             title: Title::find(),
             highest_fd: as_execve::highest_fd(),
             workers: HashMap::new(),
@@ -269,6 +272,19 @@ impl Zygote {
     /// Descriptors that a guest, which runs in this very process image, must not inherit.
     fn private_fds(&self) -> Vec<RawFd> {
         vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
+    }
+}
+
+/// Without one a component's code is copied for each of its guests.
+fn own_procfs() -> Option<OwnedFd> {
+    let options = [(c"subset".into(), Some(c"pid".into()))];
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
+    match tandem_confine::sys::mount::create(c"proc", &options, attributes) {
+        Ok(proc) => Some(proc),
+        Err(refused) => {
+            tracing::warn!(?refused, "no procfs of the shim's own: code of components is copied");
+            None
+        }
     }
 }
 

@@ -2,14 +2,12 @@
 //! found the file by itself, with its own rights; what it cannot do is read the image's layers and the node's cache.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::socket::MsgFlags;
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
-use tandem_aot::{Artifact, CompileError, Digest, ModuleKind, Source};
-use tandem_confine::sys::mount as mountfd;
+use tandem_aot::{Artifact, Blame, CompileError, Digest, ModuleKind, Requester, Source};
 use tandem_confine::{Answer, Error, Question};
 
 use super::Zygote;
@@ -157,13 +155,20 @@ impl<'a> Modules<'a> {
 
     fn compile(&self, source: &Source) -> Result<Artifact> {
         let engine = self.zygote.host.engine();
-        let compiled = self.zygote.cache.get_or_compile(engine, source);
+        let requester = Requester {
+            // The service closes its end when nobody waits for the container any more.
+            hangup: Some(self.service.as_fd()),
+            cgroups: Vec::new(),
+        };
+        let compiled = self.zygote.cache.get_or_compile_for(engine, source, &requester);
         compiled.map_err(|error| uncompiled(&error))
     }
 
     fn give(&self, artifact: &Artifact, name: String, http_port: Option<u16>) -> Result<(Found, Vec<OwnedFd>)> {
         let fault = |error: std::io::Error| Fault::internal(format!("{name}: its compiled code: {error}"));
-        let file = out_of_reach(artifact).map_err(fault)?;
+        // It is on a read-only mount that nobody else refers to, so that whoever may look into the guest's process cannot
+        // change the code of all containers of that module.
+        let file: OwnedFd = artifact.file().try_clone().map_err(fault)?.into();
         let fds = match &self.labels {
             Labels::None => vec![file],
             Labels::Asked(label) => {
@@ -203,44 +208,15 @@ fn unexpected(answer: ModuleAnswer) -> Fault {
     }
 }
 
-/// The code, opened on a read-only mount that nobody else refers to. The guest keeps it open, and whoever may look into the
-/// guest's process could open it anew for writing: the code of all containers of that module.
-fn out_of_reach(artifact: &Artifact) -> std::io::Result<OwnedFd> {
-    let link = |fd: &dyn AsRawFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let mount = mountfd::copy(Path::new(&link(artifact.file())), false)?;
-    let read_only = mountfd::Change {
-        set: libc::MOUNT_ATTR_RDONLY,
-        ..mountfd::Change::default()
-    };
-    mountfd::change(mount.as_fd(), &read_only)?;
-    Ok(File::open(link(&mount))?.into())
-}
-
 fn uncompiled(error: &CompileError) -> Fault {
-    let kind = match error {
-        error if error.is_module_fault() => Kind::InvalidArgument,
-        CompileError::Busy { .. } => Kind::Unavailable,
-        CompileError::Timeout { .. }
-        | CompileError::CpuTime { .. }
-        | CompileError::Memory { .. }
-        | CompileError::ArtifactTooLarge { .. } => Kind::ResourceExhausted,
-        CompileError::Cache(error) if is_disk_full(error) => Kind::ResourceExhausted,
-        _ => Kind::Internal,
+    let kind = match error.blame() {
+        Blame::Module => Kind::InvalidArgument,
+        Blame::Cost => Kind::ResourceExhausted,
+        Blame::Busy => Kind::Unavailable,
+        Blame::Node => Kind::Internal,
     };
     Fault {
         kind,
         message: chain(error),
     }
-}
-
-fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use oci_spec::runtime::Process;
@@ -48,7 +48,7 @@ impl Wasm {
         // From here on SIGTERM ends the container, though it is created only and not started.
         tandem_engine::signals::install()
             .map_err(|error| Error::new(Class::Internal, "install signal handlers", error.to_string()))?;
-        let guest = link(&zygote.host, file, &job)?;
+        let guest = link(&zygote.host, file, zygote.proc.as_ref().map(AsFd::as_fd), &job)?;
         Ok(Prepared {
             guest,
             job,
@@ -59,9 +59,10 @@ impl Wasm {
     }
 
     /// Becomes another program, which links the guest and goes on by itself. Returns only if that fails.
-    pub fn hand_over(self, handover: Handover, confined: &mut Confined) -> Error {
+    pub fn hand_over(self, handover: Handover, zygote: &Zygote, confined: &mut Confined) -> Error {
         let job = self.job(&confined.process, &confined.env);
-        handover::execute(handover, self.memory, job, confined)
+        let proc = zygote.proc.as_ref().and_then(|proc| proc.try_clone().ok());
+        handover::execute(handover, self.memory, proc, job, confined)
     }
 
     fn job(&self, process: &Process, env: &[String]) -> Job {
@@ -79,8 +80,9 @@ impl Wasm {
     }
 }
 
-/// Loads the code from its descriptor and links it with the host's functions.
-pub fn link(host: &Host, file: File, job: &Job) -> Result<Guest> {
+/// Loads the code from its descriptor and links it with the host's functions. `proc` is a procfs that the container cannot
+/// change.
+pub fn link(host: &Host, file: File, proc: Option<BorrowedFd<'_>>, job: &Job) -> Result<Guest> {
     let named = |class: Class, why: String| Error::new(class, job.name.clone(), why);
     let kind = match job.component {
         true => ModuleKind::Component,
@@ -89,7 +91,7 @@ pub fn link(host: &Host, file: File, job: &Job) -> Result<Guest> {
     let digest = job.digest.parse().map_err(|error| named(Class::Internal, format!("{error}")))?;
     // SAFETY: the runtime has opened and verified the entry, and this process got the descriptor from it alone.
     let artifact = unsafe { Artifact::inherited(file, kind, digest) };
-    let code = match artifact.load(host.engine()) {
+    let code = match artifact.load_confined(host.engine(), proc) {
         Ok(Loaded::Core(module)) => Code::Core(module),
         Ok(Loaded::Component(component)) => Code::Component(component),
         Err(error) => return Err(named(Class::Internal, chain(&error))),

@@ -58,7 +58,7 @@ impl<'a> Workload<'a> {
         match (fds.next(), fds.next()) {
             (Some(binary), Some(job)) => {
                 let code = file;
-                return Err(wasm.hand_over(Handover { code, binary, job }, confined));
+                return Err(wasm.hand_over(Handover { code, binary, job }, self.zygote, confined));
             }
             _ => self.guest = Some(wasm.prepare(self.zygote, file.into(), confined)?),
         }

@@ -1,8 +1,13 @@
 //! The compiler's process.
 //!
 //! Cranelift is trusted to be correct, not to be invulnerable: it reads whatever an image contains. So it runs in a
-//! forked child that has nothing to lose (module `confine`): the module in memory, one file to write to and a pipe for its
-//! error. The parent only waits for it, for a limited time, and turns the way it ended into an error.
+//! forked child that has nothing to lose (module `confine`): the module to read, one file to write to and a pipe for its
+//! error. The parent only waits for it, for a limited time and as long as somebody wants the result, and turns the way it
+//! ended into an error.
+//!
+//! The module's bytes are read here and nowhere else: within the child's limit of memory, and in the pod's cgroup where
+//! the requester names one. Before the first of them is interpreted, they are hashed, so that the result can only get the
+//! name of what was compiled, however the file changes meanwhile.
 //!
 //! A fork, not an exec: the child inherits the engine, so that nothing is set up twice and both agree on every
 //! setting by construction. The price is that the caller must be single-threaded, for after the fork only the calling
@@ -17,7 +22,7 @@ mod seccomp;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -27,27 +32,39 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, pipe2};
+use tandem_digest::{Digest, ModuleKind};
 use wasmtime::Engine;
 
 use crate::error::CompileError;
 use crate::limits::Limits;
-use crate::source::{Format, ModuleKind, kind_of_header};
+use crate::source::{Format, kind_of_header, read_full};
 use outcome::{Failure, Outcome};
 
 /// Longest error text that is taken from a worker.
 const LONGEST_TEXT: usize = 16 * 1024;
 /// Between the end of a worker's output and the end of its process pass some microseconds.
 const REAP_PAUSE: Duration = Duration::from_micros(100);
+/// How often it is asked whether the result is still wanted.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One module to compile.
 pub(crate) struct Job<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) name: &'a str,
-    pub(crate) bytes: &'a [u8],
+    /// The module, of which nothing but the format is known.
+    pub(crate) source: &'a File,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// What its content must be.
+    pub(crate) digest: Digest,
     pub(crate) format: Format,
     /// An empty file, open for writing, which receives the artifact.
     pub(crate) output: &'a File,
     pub(crate) limits: &'a Limits,
+    /// User and group that no other process of the node has.
+    pub(crate) user: u32,
+    /// `cgroup.procs` of the cgroups that pay.
+    pub(crate) cgroups: &'a [BorrowedFd<'a>],
 }
 
 /// The number of threads of this process. A fork is sound with one.
@@ -58,8 +75,8 @@ fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Compiles in a worker. When this returns, the worker is gone.
-pub(crate) fn compile(job: &Job<'_>) -> Result<ModuleKind, CompileError> {
+/// Compiles in a worker, as long as it is `wanted`. When this returns, the worker is gone.
+pub(crate) fn compile(job: &Job<'_>, wanted: &mut dyn FnMut() -> bool) -> Result<ModuleKind, CompileError> {
     let broken = |step: &str, source: io::Error| CompileError::Worker {
         name: job.name.to_owned(),
         step: step.to_owned(),
@@ -85,7 +102,7 @@ pub(crate) fn compile(job: &Job<'_>) -> Result<ModuleKind, CompileError> {
     };
     drop(text_end);
     let (ending, text) = worker
-        .supervise(text.into(), job.limits.wall)
+        .supervise(text.into(), job.limits.wall, wanted)
         .map_err(|error| broken("supervise its process", error))?;
     outcome::judge(ending, &text, job)
 }
@@ -95,9 +112,10 @@ fn child(job: &Job<'_>, text_end: OwnedFd, parent: Pid) -> i32 {
     // A panic must not unwind into the frames of the parent, and its message goes to the pipe.
     let _ = std::panic::take_hook();
     let run = || {
-        let mut output = confine::confine(job, text_end, parent).map_err(Failure::Confine)?;
-        let (code, kind) = translate(job).map_err(Failure::Invalid)?;
-        output.write_all(&code).map_err(Failure::Write)?;
+        let mut files = confine::confine(job, text_end, parent).map_err(Failure::Confine)?;
+        let bytes = read(job, &files.source)?;
+        let (code, kind) = translate(job, &bytes).map_err(Failure::Invalid)?;
+        files.output.write_all(&code).map_err(Failure::Write)?;
         Ok::<_, Failure>(kind)
     };
     match catch_unwind(AssertUnwindSafe(run)) {
@@ -110,12 +128,28 @@ fn child(job: &Job<'_>, text_end: OwnedFd, parent: Pid) -> i32 {
     }
 }
 
-fn translate(job: &Job<'_>) -> Result<(Vec<u8>, ModuleKind), String> {
+/// Reads the module, and makes sure that it is the right one before anything is made of it.
+fn read(job: &Job<'_>, source: &File) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let size = usize::try_from(job.size).map_err(|error| Failure::Invalid(error.to_string()))?;
+    bytes
+        .try_reserve_exact(size)
+        .map_err(|_| Failure::Invalid("out of memory for the module itself".into()))?;
+    bytes.resize(size, 0);
+    let count = read_full(source, &mut bytes, 0).map_err(Failure::Read)?;
+    bytes.truncate(count);
+    match Digest::of(&bytes) {
+        digest if digest == job.digest => Ok(bytes),
+        other => Err(Failure::Mismatch(other)),
+    }
+}
+
+fn translate(job: &Job<'_>, bytes: &[u8]) -> Result<(Vec<u8>, ModuleKind), String> {
     let binary;
     let (wasm, kind) = match job.format {
-        Format::Binary(kind) => (job.bytes, kind),
+        Format::Binary(kind) => (bytes, kind),
         Format::Text => {
-            binary = wat::parse_bytes(job.bytes).map_err(|error| error.to_string())?;
+            binary = wat::parse_bytes(bytes).map_err(|error| error.to_string())?;
             (&*binary, kind_of_header(&binary)?)
         }
     };
@@ -131,6 +165,8 @@ enum Ending {
     Exited(i32),
     Signaled(Signal),
     TimedOut,
+    /// Nobody wanted the result any more.
+    Unwanted,
 }
 
 /// A running worker; killed and reaped when dropped.
@@ -140,11 +176,25 @@ struct Worker {
 
 impl Worker {
     /// Waits for the end and returns it with the text that the worker has sent.
-    fn supervise(mut self, mut pipe: File, wall: Duration) -> io::Result<(Ending, Vec<u8>)> {
+    fn supervise(
+        mut self,
+        mut pipe: File,
+        wall: Duration,
+        wanted: &mut dyn FnMut() -> bool,
+    ) -> io::Result<(Ending, Vec<u8>)> {
         let deadline = Instant::now() + wall;
         let mut text = Vec::new();
         let mut buffer = [0; 4096];
-        while wait_readable(&pipe, deadline)? {
+        loop {
+            if !wait_readable(&pipe, deadline.min(Instant::now() + LOOK))? {
+                if Instant::now() >= deadline {
+                    return Ok((Ending::TimedOut, text));
+                }
+                if !wanted() {
+                    return Ok((Ending::Unwanted, text));
+                }
+                continue;
+            }
             let count = pipe.read(&mut buffer)?;
             if count == 0 {
                 return Ok((self.reap(deadline)?, text));
@@ -152,7 +202,6 @@ impl Worker {
             let room = LONGEST_TEXT.saturating_sub(text.len());
             text.extend_from_slice(&buffer[..count.min(room)]);
         }
-        Ok((Ending::TimedOut, text))
     }
 
     /// Waits for the process, which may have closed its pipe without ending.

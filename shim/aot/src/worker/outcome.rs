@@ -8,10 +8,10 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use tandem_digest::{Digest, ModuleKind};
 
 use super::{Ending, Job};
 use crate::error::{CacheError, CompileError};
-use crate::source::ModuleKind;
 
 /// Exit codes of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,13 @@ pub(super) enum Outcome {
     TooLarge = 12,
     Write = 13,
     Confine = 14,
+    Read = 15,
+    Mismatch = 16,
     /// What Rust's own runtime uses.
     Panic = 101,
 }
 
-const OUTCOMES: [Outcome; 8] = [
+const OUTCOMES: [Outcome; 10] = [
     Outcome::Core,
     Outcome::Component,
     Outcome::Invalid,
@@ -35,6 +37,8 @@ const OUTCOMES: [Outcome; 8] = [
     Outcome::TooLarge,
     Outcome::Write,
     Outcome::Confine,
+    Outcome::Read,
+    Outcome::Mismatch,
     Outcome::Panic,
 ];
 
@@ -52,6 +56,10 @@ impl From<ModuleKind> for Outcome {
 pub(super) enum Failure {
     /// It could not be confined, and so has not looked at the module.
     Confine(String),
+    /// The module could not be read.
+    Read(io::Error),
+    /// The module has this digest instead of the right one.
+    Mismatch(Digest),
     /// The module does not compile.
     Invalid(String),
     /// The artifact could not be written.
@@ -62,6 +70,8 @@ impl Failure {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Confine(_) => Outcome::Confine,
+            Self::Read(_) => Outcome::Read,
+            Self::Mismatch(_) => Outcome::Mismatch,
             Self::Invalid(_) => Outcome::Invalid,
             Self::Write(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::ENOSPC | Errno::EDQUOT) => Outcome::NoSpace,
@@ -74,7 +84,8 @@ impl Failure {
     pub(super) fn text(&self) -> String {
         match self {
             Self::Confine(text) | Self::Invalid(text) => text.clone(),
-            Self::Write(error) => error.to_string(),
+            Self::Mismatch(digest) => digest.to_string(),
+            Self::Read(error) | Self::Write(error) => error.to_string(),
         }
     }
 }
@@ -84,7 +95,7 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
     let name = job.name.to_owned();
     let limits = job.limits;
     let text = printable(text);
-    let memory = limits.memory_for(job.bytes.len());
+    let memory = limits.memory_for(job.size);
     let crashed = |how: String, detail: String| CompileError::Crashed {
         name: name.clone(),
         how,
@@ -97,6 +108,7 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
                 limit: limits.wall,
             });
         }
+        Ending::Unwanted => return Err(CompileError::Cancelled { name }),
         Ending::Signaled(Signal::SIGXCPU) => {
             return Err(CompileError::CpuTime {
                 name,
@@ -126,7 +138,7 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
         Outcome::Invalid => Err(CompileError::Invalid { name, reason: text }),
         Outcome::TooLarge => Err(CompileError::ArtifactTooLarge {
             name,
-            limit: limits.artifact_bytes,
+            limit: limits.artifact_for(job.size),
         }),
         Outcome::NoSpace => Err(CacheError::NoSpace {
             action: "write the compiled code to",
@@ -138,6 +150,18 @@ pub(super) fn judge(ending: Ending, text: &[u8], job: &Job<'_>) -> Result<Module
             step: format!("write the compiled code: {text}"),
             source: None,
         }),
+        Outcome::Read => Err(CompileError::Unreadable {
+            name,
+            source: io::Error::other(text),
+        }),
+        Outcome::Mismatch => match text.parse() {
+            Ok(actual) => Err(CompileError::DigestMismatch {
+                name,
+                expected: job.digest,
+                actual,
+            }),
+            Err(_) => Err(crashed("a digest that is none".into(), text)),
+        },
         Outcome::Confine => Err(CompileError::Worker {
             name,
             step: text,
@@ -196,10 +220,14 @@ mod tests {
         let job = Job {
             engine: &engine,
             name: "/app.wasm",
-            bytes: b"",
+            source: &output,
+            size: 0,
+            digest: Digest::of(b""),
             format,
             output: &output,
             limits: &limits,
+            user: 1,
+            cgroups: &[],
         };
         judge(ending, text.as_bytes(), &job).map_err(|error| error.to_string())
     }
@@ -239,7 +267,11 @@ mod tests {
                 "bad at offset 0x8",
                 "/app.wasm does not compile: bad at offset 0x8",
             ),
-            (Ending::Exited(12), "", "larger than 2147483648 bytes"),
+            (Ending::Exited(12), "", "larger than 4194304 bytes"),
+            (Ending::Exited(15), "I/O error", "cannot read /app.wasm"),
+            (Ending::Exited(16), &Digest::of(b"x").to_string(), "was promised"),
+            (Ending::Exited(16), "sha256:lies", "crashed on /app.wasm"),
+            (Ending::Unwanted, "", "its requester has gone"),
             (
                 Ending::Exited(14),
                 "unshare: denied",

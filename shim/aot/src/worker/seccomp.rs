@@ -1,6 +1,6 @@
 //! The system calls of a compiler.
 //!
-//! An allocator, a thread pool, one file to write and a pipe: nothing else is allowed, and no memory becomes
+//! An allocator, a thread pool, a file to read, one to write and a pipe: nothing else is allowed, and no memory becomes
 //! executable. What is not listed fails with EPERM rather than killing, because libraries try optional calls.
 
 use std::os::fd::RawFd;
@@ -40,14 +40,14 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Restricts this process, and every thread that it starts, for good.
-pub(super) fn load(output: RawFd) -> Result<(), SeccompError> {
+pub(super) fn load(source: RawFd, output: RawFd) -> Result<(), SeccompError> {
     let mut filter = ScmpFilterContext::new(ScmpAction::Errno(libc::EPERM))?;
     for name in ALLOWED {
         filter.add_rule(ScmpAction::Allow, ScmpSyscall::from_name(name)?)?;
     }
-    for descriptor in [libc::STDERR_FILENO, output] {
+    for (name, descriptor) in [("pread64", source), ("write", libc::STDERR_FILENO), ("write", output)] {
         let is_ours = ScmpArgCompare::new(0, ScmpCompareOp::Equal, u64::from(descriptor.unsigned_abs()));
-        filter.add_rule_conditional(ScmpAction::Allow, ScmpSyscall::from_name("write")?, &[is_ours])?;
+        filter.add_rule_conditional(ScmpAction::Allow, ScmpSyscall::from_name(name)?, &[is_ours])?;
     }
     let not_executable = ScmpArgCompare::new(2, ScmpCompareOp::MaskedEqual(libc::PROT_EXEC.unsigned_abs().into()), 0);
     for name in ["mmap", "mprotect"] {

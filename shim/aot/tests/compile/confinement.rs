@@ -90,8 +90,9 @@ pub fn a_worker_has_no_rights_files_or_network() {
     let (_caller, worker) = caller_and_worker(&fixture, &path);
 
     for (name, value) in [
-        ("Uid", "65534\t65534\t65534\t65534"),
-        ("Gid", "65534\t65534\t65534\t65534"),
+        // Of the first compiler's slot: no other process has it.
+        ("Uid", "2147000000\t2147000000\t2147000000\t2147000000"),
+        ("Gid", "2147000000\t2147000000\t2147000000\t2147000000"),
         ("Groups", ""),
         ("CapInh", "0000000000000000"),
         ("CapPrm", "0000000000000000"),
@@ -109,7 +110,11 @@ pub fn a_worker_has_no_rights_files_or_network() {
         .unwrap()
         .map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
         .collect();
-    assert_eq!(descriptors.len(), 2, "{descriptors:?}");
+    assert_eq!(descriptors.len(), 3, "{descriptors:?}");
+    assert!(
+        descriptors.iter().any(|target| target.ends_with("slow.wasm")),
+        "{descriptors:?}"
+    );
     assert!(
         descriptors.iter().any(|target| target.starts_with("pipe:")),
         "{descriptors:?}"
@@ -123,6 +128,7 @@ pub fn a_worker_has_no_rights_files_or_network() {
         "Max core file size        0",
         "Max open files            0",
         "Max cpu time              120",
+        "Max processes             512",
     ] {
         assert!(limits.contains(limit), "{limits}");
     }
@@ -138,6 +144,10 @@ pub fn a_worker_has_no_rights_files_or_network() {
             .trim(),
         "1000"
     );
+    // Of proc_pid_stat(5), counted from the state: what precedes it may have spaces.
+    let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    assert_eq!(fields[16], "10", "nice");
 }
 
 pub fn a_killed_caller_takes_its_worker_along_and_the_next_one_succeeds() {
@@ -169,7 +179,7 @@ pub fn a_killed_caller_takes_its_worker_along_and_the_next_one_succeeds() {
     assert!(fixture.entry().extension().is_some_and(|suffix| suffix == "cwasm"));
 }
 
-fn children(process: u32) -> Vec<u32> {
+pub fn children(process: u32) -> Vec<u32> {
     let path = format!("/proc/{process}/task/{process}/children");
     fs::read_to_string(path)
         .unwrap_or_default()
@@ -179,7 +189,7 @@ fn children(process: u32) -> Vec<u32> {
 }
 
 /// A line of /proc/…/status.
-fn field(process: u32, name: &str) -> Option<String> {
+pub fn field(process: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status
         .lines()

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tandem_aot::{Artifact, Cache, CompileError, Digest, Limits, Loaded, Source, engine_config};
+use tandem_aot::{Artifact, Cache, CacheLimits, CompileError, Digest, Limits, Loaded, Source, engine_config};
 use tempfile::TempDir;
 use wasmtime::{Engine, Instance, Store};
 
@@ -33,6 +33,14 @@ impl Fixture {
         let fixture = Self::new();
         Self {
             cache: fixture.cache.clone().with_limits(limits),
+            ..fixture
+        }
+    }
+
+    pub fn with_cache_limits(limits: CacheLimits) -> Self {
+        let fixture = Self::new();
+        Self {
+            cache: fixture.cache.clone().with_cache_limits(limits),
             ..fixture
         }
     }
@@ -70,12 +78,16 @@ impl Fixture {
     }
 
     pub fn answer(&self, artifact: Artifact) -> i32 {
-        let Loaded::Core(module) = artifact.load(&self.engine).unwrap() else {
+        self.answer_of(&artifact.load(&self.engine).unwrap())
+    }
+
+    pub fn answer_of(&self, loaded: &Loaded) -> i32 {
+        let Loaded::Core(module) = loaded else {
             panic!("expected a core module")
         };
         let mut store = Store::new(&self.engine, ());
         store.set_epoch_deadline(1);
-        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let instance = Instance::new(&mut store, module, &[]).unwrap();
         instance
             .get_typed_func::<(), i32>(&mut store, "answer")
             .unwrap()

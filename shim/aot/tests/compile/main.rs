@@ -9,8 +9,11 @@
 
 mod cases;
 mod confinement;
+mod cost;
 mod damage;
 mod fixture;
+mod mutation;
+mod mutations;
 mod processes;
 
 use std::process::ExitCode;
@@ -37,7 +40,7 @@ const CASES: &[Case] = cases![
     cases::another_engine_gets_an_entry_of_its_own,
     cases::a_process_with_threads_does_not_fork,
     cases::a_full_disk_is_told_and_leaves_nothing,
-    cases::entries_in_use_survive_their_collection,
+    cases::a_collected_entry_can_still_be_used_by_who_has_it_and_is_built_anew,
     cases::the_least_recently_used_entry_is_collected_first,
     confinement::too_much_memory_is_an_error_of_that_module,
     confinement::too_much_cpu_time_is_an_error_of_that_module,
@@ -53,6 +56,21 @@ const CASES: &[Case] = cases![
     damage::a_link_or_a_directory_is_not_an_entry,
     damage::an_entry_under_a_wrong_name_is_detected,
     damage::a_good_entry_is_kept_over_a_boot,
+    cost::a_few_bytes_far_apart_do_not_become_an_image_of_all_between_them,
+    cost::a_sparse_module_costs_neither_memory_nor_time,
+    cost::a_large_module_is_not_read_into_the_callers_memory,
+    cost::the_cache_stays_within_its_size_and_keeps_what_is_in_use,
+    cost::a_component_in_use_is_not_collected,
+    cost::a_cache_full_of_what_is_in_use_says_so,
+    cost::a_module_that_failed_costs_nothing_the_next_time,
+    cost::no_more_compilers_run_than_the_node_allows,
+    cost::a_requester_that_hangs_up_ends_its_compilation,
+    cost::a_requester_that_hangs_up_while_all_compilers_are_busy_is_not_waited_for,
+    cost::a_compilation_that_others_wait_for_goes_on_without_its_requester,
+    cost::the_requesters_cgroup_pays_for_the_compiler,
+    mutations::a_mutated_artifact_harms_only_the_process_that_loads_it,
+    mutations::a_mutated_trailer_is_always_refused,
+    mutations::code_is_loaded_in_a_process_without_a_trusted_procfs,
     processes::many_first_starts_compile_once,
     processes::many_first_starts_of_a_bad_module_fail_together,
 ];

@@ -1,21 +1,36 @@
 //! Several processes on one cache.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use tandem_aot::engine_config;
+use tandem_aot::{CacheLimits, Requester, engine_config};
 use wasmtime::Engine;
 
 use crate::fixture::{Fixture, open, slow_module, source, this_program};
 
 const PROCESSES: usize = 6;
+/// Variable that says how many compilers there may be.
+pub const COMPILERS: &str = "TEST_COMPILERS";
+/// Variable that names the `cgroup.procs` that pays.
+pub const CGROUP: &str = "TEST_CGROUP";
 
 /// The other side of [`start_all`]: what a shim does when a container starts.
 pub fn play(role: &str, home: &Path, path: &Path) {
     assert_eq!(role, "start");
     let engine = Engine::new(&engine_config()).unwrap();
-    match open(home).get_or_compile(&engine, &source(path)) {
+    let limits = CacheLimits {
+        compilers: std::env::var(COMPILERS).map_or(4, |count| count.parse().unwrap()),
+        ..CacheLimits::default()
+    };
+    let cgroup = std::env::var_os(CGROUP).map(|procs| fs::File::options().write(true).open(procs).unwrap());
+    let requester = Requester {
+        cgroups: cgroup.iter().map(|procs| procs.as_fd()).collect(),
+        ..Requester::default()
+    };
+    let cache = open(home).with_cache_limits(limits);
+    match cache.get_or_compile_for(&engine, &source(path), &requester) {
         Ok(artifact) if artifact.was_compiled() => println!("compiled"),
         Ok(_) => println!("found"),
         Err(error) => println!("failed: {error}"),

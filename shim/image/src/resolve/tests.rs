@@ -103,7 +103,7 @@ fn members_of_an_index_that_were_not_pulled_are_passed_over_unless_one_is_needed
     fake.blobs.remove(&wasi.digest);
     fake.expect_no_wasm();
     fake.parent.clear();
-    fake.expect_error(ErrorKind::NotFound, &[wasi.digest.as_str(), "pull"]);
+    fake.expect_error(ErrorKind::NotFound, &[&wasi.digest.to_string(), "pull"]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_moved_tag_whose_old_content_is_gone_is_an_error_with_the_remedy() {
     let expected = chain(&["a"]).unwrap();
     fake.expect_error(
         ErrorKind::FailedPrecondition,
-        &["re-tagged", "c1", expected.as_str(), "create the container again"],
+        &["re-tagged", "c1", &expected.to_string(), "create the container again"],
     );
     fake.images.clear();
     fake.expect_error(ErrorKind::NotFound, &["not on this node", "pull"]);
@@ -172,13 +172,13 @@ fn images_that_share_the_chain_id_but_not_the_module_are_not_guessed_between() {
     assert_ne!(same.digest, layer("one"));
     let config = fake.json(
         IMAGE_CONFIG,
-        json!({"os": "wasip1", "architecture": "wasm", "rootfs": {"diff_ids": [layer("a").as_str()]}}),
+        json!({"os": "wasip1", "architecture": "wasm", "rootfs": {"diff_ids": [layer("a")]}}),
     );
-    fake.unpacked.push((layer("a"), config.digest.clone()));
+    fake.unpacked.push((layer("a"), config.digest));
     fake.manifest(config, &[(TAR, "za"), (WASM, "two")]);
     fake.expect_error(
         ErrorKind::FailedPrecondition,
-        &["re-tagged", layer("one").as_str(), layer("two").as_str()],
+        &["re-tagged", &layer("one").to_string(), &layer("two").to_string()],
     );
 }
 
@@ -187,9 +187,9 @@ fn cris_image_id_is_followed_instead_of_the_tag_even_for_artifacts() {
     let mut fake = Fake::new(None);
     let (old, new) = (fake.artifact("old"), fake.artifact("new"));
     let id = fake.config_of(&old);
-    fake.container.cri_image_id = Some(id.clone());
+    fake.container.cri_image_id = Some(id);
     fake.tag("img", new);
-    fake.tag(id.as_str(), old);
+    fake.tag(&id.to_string(), old);
     fake.expect_module("old");
     assert_eq!(
         *fake.asked.lock().unwrap(),
@@ -218,7 +218,7 @@ fn cris_image_id_chooses_within_an_index() {
     let wasi = fake.artifact("module");
     let index = fake.index(&[(&wasi, "wasip1/wasm"), (&linux, &host())]);
     let id = fake.config_of(&linux);
-    fake.tag(id.as_str(), index);
+    fake.tag(&id.to_string(), index);
     fake.container.cri_image_id = Some(id);
     fake.expect_no_wasm();
 }
@@ -237,10 +237,10 @@ fn missing_or_malformed_documents_name_the_digest() {
     let mut fake = Fake::new(None);
     let garbage = fake.blob(MANIFEST, b"garbage".to_vec());
     fake.tag("img", garbage.clone());
-    fake.expect_error(ErrorKind::InvalidArgument, &[garbage.digest.as_str(), "malformed"]);
+    fake.expect_error(ErrorKind::InvalidArgument, &[&garbage.digest.to_string(), "malformed"]);
     let artifact = fake.artifact("module");
     let config = fake.config_of(&artifact);
     fake.tag("img", artifact);
     fake.blobs.remove(&config);
-    fake.expect_error(ErrorKind::NotFound, &[config.as_str(), "missing"]);
+    fake.expect_error(ErrorKind::NotFound, &[&config.to_string(), "missing"]);
 }

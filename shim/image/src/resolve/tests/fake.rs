@@ -43,7 +43,7 @@ impl Fake {
     pub fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let digest = Digest::of(&bytes);
         let size = bytes.len() as u64;
-        self.blobs.insert(digest.clone(), bytes);
+        self.blobs.insert(digest, bytes);
         Descriptor {
             media_type: media_type.into(),
             digest,
@@ -60,7 +60,7 @@ impl Fake {
         let layers: Vec<Value> = layers
             .iter()
             .map(|(media_type, content)| {
-                json!({"mediaType": media_type, "digest": layer(content).as_str(), "size": content.len()})
+                json!({"mediaType": media_type, "digest": layer(content), "size": content.len()})
             })
             .collect();
         self.json(
@@ -87,7 +87,7 @@ impl Fake {
     pub fn artifact(&mut self, content: &str) -> Descriptor {
         let config = self.json(
             manifest::WASM_CONFIG,
-            json!({"os": "wasip1", "architecture": "wasm", "layerDigests": [layer(content).as_str()]}),
+            json!({"os": "wasip1", "architecture": "wasm", "layerDigests": [layer(content)]}),
         );
         self.manifest(config, &[(WASM, content)])
     }
@@ -171,18 +171,18 @@ impl Source for Fake {
             .unpacked
             .iter()
             .filter(|(c, _)| c == chain)
-            .map(|(_, config)| config.clone())
+            .map(|(_, config)| *config)
             .collect())
     }
 
     async fn manifests_of_config(&self, config: &Digest) -> Result<Vec<Digest>, ImageError> {
-        let text = config.as_str().as_bytes();
-        let refers = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        let text = config.to_string();
+        let refers = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         Ok(self
             .blobs
             .iter()
             .filter(|(_, bytes)| refers(bytes))
-            .map(|(digest, _)| digest.clone())
+            .map(|(digest, _)| *digest)
             .collect())
     }
 }
@@ -202,7 +202,7 @@ pub fn reference(descriptor: &Descriptor) -> Value {
         size,
         ..
     } = descriptor;
-    json!({"mediaType": media_type, "digest": digest.as_str(), "size": size})
+    json!({"mediaType": media_type, "digest": digest, "size": size})
 }
 
 pub fn host() -> String {

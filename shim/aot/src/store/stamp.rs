@@ -18,7 +18,7 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use crate::source::ModuleKind;
+use tandem_digest::ModuleKind;
 
 /// Changes with the meaning of the record, so that an older stamp is merely one that does not match.
 const VERSION: u32 = 1;
@@ -37,7 +37,7 @@ impl Stamps {
     /// The kind of the module in the file `name`, if exactly this file has been verified.
     pub(crate) fn verified(&self, name: &str, file: &Metadata) -> Option<ModuleKind> {
         let found = fs::read_link(self.dir.join(name)).ok()?;
-        [ModuleKind::Core, ModuleKind::Component]
+        ModuleKind::ALL
             .into_iter()
             .find(|kind| found.as_os_str() == &*record(*kind, file))
     }
@@ -69,6 +69,11 @@ impl Stamps {
         fs::symlink_metadata(self.dir.join(name)).ok()?.modified().ok()
     }
 
+    /// The directory, which is not kept over a boot.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Forgets `name`.
     pub(crate) fn remove(&self, name: &str) {
         let _ = fs::remove_file(self.dir.join(name));
@@ -76,10 +81,6 @@ impl Stamps {
 }
 
 fn record(kind: ModuleKind, file: &Metadata) -> String {
-    let kind = match kind {
-        ModuleKind::Core => "core",
-        ModuleKind::Component => "component",
-    };
     format!(
         "{VERSION} {kind} {} {} {} {}.{:09} {}.{:09}",
         file.dev(),

@@ -14,7 +14,7 @@
 //! | 32 | the engine's fingerprint |
 //! | 32 | SHA-256 of the image and the 88 bytes above |
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,12 +22,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
+use tandem_digest::{Digest, ModuleKind};
 use wasmtime::Engine;
 
-use crate::digest::Digest;
+use super::detached;
+use super::stamp::Stamps;
 use crate::engine::Fingerprint;
-use crate::source::{ModuleKind, read_full};
-use crate::stamp::Stamps;
+use crate::source::read_full;
 
 const MAGIC: &[u8; 8] = b"TNDM-AOT";
 const VERSION: u32 = 1;
@@ -60,6 +61,11 @@ impl Key {
         }
     }
 
+    /// What all names of the entry's files begin with.
+    pub(crate) fn stem(&self) -> &str {
+        &self.stem
+    }
+
     /// The name of the entry's file, and of its stamp.
     pub(crate) fn name(&self) -> String {
         format!("{}.{ENTRY}", self.stem)
@@ -74,11 +80,19 @@ impl Key {
         let mut bytes = [0; DESCRIPTION];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..16].copy_from_slice(&(kind as u32).to_le_bytes());
+        bytes[12..16].copy_from_slice(&number(kind).to_le_bytes());
         bytes[16..24].copy_from_slice(&length.to_le_bytes());
-        bytes[24..56].copy_from_slice(self.digest.as_bytes());
+        bytes[24..56].copy_from_slice(self.digest.hash());
         bytes[56..88].copy_from_slice(self.fingerprint.as_bytes());
         bytes
+    }
+}
+
+/// How a kind is written in a trailer.
+fn number(kind: ModuleKind) -> u32 {
+    match kind {
+        ModuleKind::Core => 0,
+        ModuleKind::Component => 1,
     }
 }
 
@@ -86,7 +100,7 @@ impl Key {
 #[derive(Debug)]
 pub(crate) enum Found {
     Missing,
-    /// A verified file, open for reading.
+    /// A verified file, open for reading on a read-only mount of its own, and marked as in use.
     Good(File, ModuleKind),
     /// Something that must not be used, and why.
     Bad(String),
@@ -136,38 +150,81 @@ pub(crate) fn open(dir: &Path, stamps: &Stamps, key: &Key) -> io::Result<Found> 
     let name = key.name();
     if let Some(kind) = stamps.verified(&name, &metadata) {
         stamps.touch(&name);
-        return Ok(Found::Good(file, kind));
+        return give_out(&file, kind);
     }
     match verify(&file, metadata.len(), key)? {
         Ok(kind) => {
             if let Err(error) = stamps.write(&name, kind, &metadata) {
                 tracing::warn!(entry = name, %error, "cannot remember that an entry is verified; it is hashed at every start");
             }
-            Ok(Found::Good(file, kind))
+            give_out(&file, kind)
         }
         Err(why) => Ok(Found::Bad(why)),
     }
 }
 
-/// Reads the whole file and compares it with its trailer.
-fn verify(file: &File, size: u64, key: &Key) -> io::Result<Result<ModuleKind, String>> {
+/// The file on a mount of its own, with a lease: a shared lock that lasts as long as anybody has this descriptor open or
+/// the file mapped through it, in whatever process.
+fn give_out(file: &File, kind: ModuleKind) -> io::Result<Found> {
+    let file = detached::open(file)?;
+    // A guest that left its sandbox may hold an exclusive lock on the code that it runs. Then nobody else can have a
+    // lease, and waiting for one would be a way to stop the node.
+    if let Err(TryLockError::Error(error)) = file.try_lock_shared() {
+        return Err(error);
+    }
+    Ok(Found::Good(file, kind))
+}
+
+/// What the trailer says, once it says the right thing.
+struct Described {
+    kind: ModuleKind,
+    /// Of the image, in bytes.
+    length: u64,
+    trailer: [u8; TRAILER],
+}
+
+/// Reads the trailer and compares it with what `key` asks for.
+fn describe(file: &File, size: u64, key: &Key) -> io::Result<Result<Described, String>> {
     let Some(length) = size.checked_sub(TRAILER as u64).filter(|length| *length > 0) else {
         return Ok(Err(format!("it has only {size} bytes")));
     };
     let mut trailer = [0; TRAILER];
-    read_full(file, &mut trailer, length)?;
-    let (description, hash) = trailer.split_at(DESCRIPTION);
+    if read_full(file, &mut trailer, length)? < TRAILER {
+        return Ok(Err("it is not complete".into()));
+    }
+    let description = &trailer[..DESCRIPTION];
     let matching = |kind: &ModuleKind| description == key.description(*kind, length);
-    let Some(kind) = [ModuleKind::Core, ModuleKind::Component].into_iter().find(matching) else {
-        let why = if &description[..8] != MAGIC || description[16..24] != length.to_le_bytes() {
-            "it is not complete"
-        } else if &description[24..56] != key.digest.as_bytes() {
-            "it was made from another source"
-        } else {
-            "it was made for another engine"
-        };
-        return Ok(Err(why.into()));
+    Ok(match ModuleKind::ALL.into_iter().find(matching) {
+        Some(kind) => Ok(Described { kind, length, trailer }),
+        None if &description[..8] != MAGIC || description[16..24] != length.to_le_bytes() => {
+            Err("it is not complete".into())
+        }
+        None if &description[24..56] != key.digest.hash() => Err("it was made from another source".into()),
+        None => Err("it was made for another engine".into()),
+    })
+}
+
+/// The length of the image in `file`, if its trailer says that it is one of this `kind` for `key`. The content is not
+/// hashed: whoever asks this was given the file by a process that had done so.
+pub(crate) fn image_length(file: &File, kind: ModuleKind, key: &Key) -> io::Result<Result<u64, String>> {
+    let described = match describe(file, file.metadata()?.len(), key)? {
+        Ok(described) => described,
+        Err(why) => return Ok(Err(why)),
     };
+    Ok(if described.kind == kind {
+        Ok(described.length)
+    } else {
+        Err(format!("it is a {}, where a {kind} was expected", described.kind))
+    })
+}
+
+/// Reads the whole file and compares it with its trailer.
+fn verify(file: &File, size: u64, key: &Key) -> io::Result<Result<ModuleKind, String>> {
+    let Described { kind, length, trailer } = match describe(file, size, key)? {
+        Ok(described) => described,
+        Err(why) => return Ok(Err(why)),
+    };
+    let (description, hash) = trailer.split_at(DESCRIPTION);
     let mut hasher = Sha256::new();
     hash_image(file, length, &mut hasher)?;
     hasher.update(description);

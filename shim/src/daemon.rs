@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::fault::{Fault, Result};
 use crate::lock;
 use crate::logging;
+use crate::node_config::NodeConfig;
 use crate::paths::Paths;
 use crate::service::{Service, Settings};
 use crate::zygote::Zygote;
@@ -53,6 +54,8 @@ pub struct Daemon {
     pub debug: bool,
     /// The node's directories.
     pub paths: Paths,
+    /// The node's configuration.
+    pub config: NodeConfig,
 }
 
 /// Serves on `listener` until containerd says Shutdown. The process must be single-threaded and becomes two:
@@ -111,6 +114,7 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
     let exit = Arc::new(Notify::new());
     let settings = Settings {
         paths: daemon.paths.clone(),
+        config: daemon.config.clone(),
         namespace: daemon.namespace.clone(),
         containerd: daemon.containerd.clone(),
         socket: daemon.socket.clone(),

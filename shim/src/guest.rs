@@ -11,6 +11,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 use tandem_aot::{Artifact, Loaded, ModuleKind};
+use tandem_engine::http::HttpLimits;
 use tandem_engine::{Code, GuestSpec, Host, MemoryBudget, Preopen};
 use wasmtime::Engine;
 
@@ -41,6 +42,9 @@ pub struct Job {
     pub digest: String,
     /// Where a server listens if the environment does not say.
     pub http_port: u16,
+    /// What clients of a server may cost it.
+    #[serde(default)]
+    pub http_limits: HttpLimits,
     /// Arguments, the guest's own name first.
     pub args: Vec<String>,
     /// Environment.
@@ -66,6 +70,7 @@ impl Job {
             }],
             memory,
             http_port: self.http_port,
+            http_limits: self.http_limits.clone(),
         }
     }
 }

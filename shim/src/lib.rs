@@ -21,6 +21,7 @@ pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod mountfd;
+pub mod node_config;
 pub mod options;
 pub mod paths;
 pub mod rootfs;

@@ -86,6 +86,7 @@ impl Service {
                 systemd_cgroup,
                 terminal: streams.is_none(),
                 workload: plan.workload,
+                http_limits: options.http.clone().unwrap_or_else(|| self.config.http.clone()),
             };
             let target = Target::Container(id.clone());
             let request = |op| Request::Create {

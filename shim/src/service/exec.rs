@@ -117,6 +117,7 @@ impl Service {
             bundle: begun.bundle,
             terminal: streams.is_none(),
             workload: plan.workload,
+            http_limits: self.config.http.clone(),
         };
         let spec = wire::carry(&begun.spec)?;
         let mut fds = vec![std::os::fd::AsRawFd::as_raw_fd(&spec)];

@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 use crate::cgroup::Cgroups;
 use crate::events::{Events, timestamp};
 use crate::fault::{Fault, Result};
+use crate::node_config::NodeConfig;
 use crate::paths::Paths;
 use crate::stdio::Size;
 use container::Status;
@@ -40,6 +41,8 @@ use zygote_link::ZygoteLink;
 pub struct Settings {
     /// The node's directories.
     pub paths: Paths,
+    /// The node's configuration.
+    pub config: NodeConfig,
     /// containerd namespace.
     pub namespace: String,
     /// containerd's gRPC socket, for images.
@@ -55,6 +58,7 @@ pub struct Service {
     zygote: ZygoteLink,
     images: Arc<Resolver>,
     paths: Arc<Paths>,
+    config: Arc<NodeConfig>,
     namespace: Arc<str>,
     /// The socket, until it was taken away.
     socket: Arc<Mutex<Option<PathBuf>>>,
@@ -74,6 +78,7 @@ impl Service {
             zygote,
             images,
             paths: Arc::new(settings.paths),
+            config: Arc::new(settings.config),
             namespace: settings.namespace.into(),
             socket: Arc::new(Mutex::new(Some(settings.socket))),
             exit,

@@ -76,7 +76,7 @@ pub fn create(zygote: &mut Zygote, op: Op, create: Create, fds: Vec<OwnedFd>) ->
             match wasm::prepare(zygote, name, export.as_deref(), digest.as_deref(), fds.next())? {
                 Prepared::Guest(ready) => {
                     let handover = labels::are_asked_for(spec).then(|| Handover::prepare(&ready, memory.as_fd(), spec));
-                    let job = ready.job(name, export.as_deref(), *http_port);
+                    let job = ready.job(name, export.as_deref(), *http_port, &create.http_limits);
                     let memory = crate::memory::budget(memory);
                     let executor = WasmExecutor::new(*ready, job, memory, handover.transpose()?, zygote.private_fds());
                     builder.with_executor(executor)

@@ -65,7 +65,7 @@ pub fn exec(zygote: &mut Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Resu
                 Prepared::Guest(ready) => {
                     let handover =
                         labels::are_asked_for(&spec).then(|| Handover::prepare(&ready, memory.as_fd(), &spec));
-                    let job = ready.job(name, export.as_deref(), *http_port);
+                    let job = ready.job(name, export.as_deref(), *http_port, &exec.http_limits);
                     let memory = crate::memory::budget(memory);
                     // The zygote's own descriptors are closed before.
                     let executor = WasmExecutor::new(*ready, job, memory, handover.transpose()?, Vec::new());

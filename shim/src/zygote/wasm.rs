@@ -11,6 +11,7 @@ use std::rc::Rc;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{Process, Spec};
 use tandem_aot::{Artifact, CompileError, Digest, Loaded, ModuleKind, Source};
+use tandem_engine::http::HttpLimits;
 use tandem_engine::{Code, Guest, MemoryBudget};
 
 use super::handover::Handover;
@@ -39,13 +40,14 @@ pub struct Ready {
 
 impl Ready {
     /// What to run, but for what the container says.
-    pub fn job(&self, name: &str, export: Option<&str>, http_port: u16) -> Job {
+    pub fn job(&self, name: &str, export: Option<&str>, http_port: u16, http_limits: &HttpLimits) -> Job {
         Job {
             name: name.to_owned(),
             export: export.map(str::to_owned),
             component: self.kind == ModuleKind::Component,
             digest: self.digest.to_string(),
             http_port,
+            http_limits: http_limits.clone(),
             args: Vec::new(),
             env: Vec::new(),
             cwd: "/".into(),

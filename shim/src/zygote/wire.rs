@@ -11,6 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tandem_engine::http::HttpLimits;
 
 use super::ancillary;
 use crate::fault::Fault;
@@ -84,6 +85,9 @@ pub struct Create {
     pub terminal: bool,
     /// What runs in it.
     pub workload: Workload,
+    /// What clients may cost it, if it is a server.
+    #[serde(default)]
+    pub http_limits: HttpLimits,
 }
 
 /// A process to execute in a container.
@@ -101,6 +105,9 @@ pub struct Exec {
     pub terminal: bool,
     /// What runs.
     pub workload: Workload,
+    /// What clients may cost it, if it is a server.
+    #[serde(default)]
+    pub http_limits: HttpLimits,
 }
 
 /// What runs in a container.

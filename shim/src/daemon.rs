@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::fault::{Fault, Result};
 use crate::lock;
 use crate::logging;
+use crate::node_config::NodeConfig;
 use crate::paths::Paths;
 use crate::service::{Service, Settings};
 use crate::zygote::Zygote;
@@ -53,6 +54,8 @@ pub struct Daemon {
     pub debug: bool,
     /// The node's directories.
     pub paths: Paths,
+    /// The node's configuration.
+    pub config: NodeConfig,
 }
 
 /// Serves on `listener` until containerd says Shutdown. The process must be single-threaded and becomes two:
@@ -67,7 +70,7 @@ pub fn run(daemon: Daemon, listener: UnixListener) -> Result<()> {
             drop((listener, service_end));
             let _ = nix::sys::prctl::set_name(c"tandem-zygote");
             let lives = lock::live(&daemon.socket, ZYGOTE_END)?;
-            Zygote::new(zygote_end, &daemon.paths)?.serve();
+            Zygote::new(zygote_end, &daemon.paths, &daemon.config)?.serve();
             drop(lives);
             Ok(())
         }
@@ -110,6 +113,7 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
     let events = Events::forward_to(daemon.events.clone(), daemon.namespace.clone());
     let exit = Arc::new(Notify::new());
     let settings = Settings {
+        config: daemon.config.clone(),
         namespace: daemon.namespace.clone(),
         containerd: daemon.containerd.clone(),
         socket: daemon.socket.clone(),

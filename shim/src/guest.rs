@@ -12,6 +12,7 @@ use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
 use tandem_confine::process::limits;
 use tandem_confine::{Class, Error, Gate, Waiting};
+use tandem_engine::http::HttpLimits;
 use tandem_engine::{GuestSpec, Host, MemoryBudget, Preopen};
 use wasmtime::Engine;
 
@@ -62,6 +63,9 @@ pub struct Job {
     pub digest: String,
     /// Where a server listens if the environment does not say.
     pub http_port: u16,
+    /// What clients of a server may cost it.
+    #[serde(default)]
+    pub http_limits: HttpLimits,
     /// Arguments, the guest's own name first.
     pub args: Vec<String>,
     /// Environment.
@@ -87,6 +91,7 @@ impl Job {
             }],
             memory,
             http_port: self.http_port,
+            http_limits: self.http_limits.clone(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod lock;
 pub mod logging;
 pub mod memory;
+pub mod node_config;
 pub mod options;
 pub mod paths;
 pub mod rootfs;

@@ -4,6 +4,7 @@
 use containerd_shim_protos::protobuf::{CodedInputStream, Message, well_known_types::any::Any};
 use containerd_shim_protos::shim::oci;
 use serde::Deserialize;
+use tandem_engine::http::HttpLimits;
 
 use crate::fault::{Fault, Result};
 
@@ -24,6 +25,8 @@ pub struct Options {
     /// Cgroup for the shim itself; empty for containerd's.
     #[serde(rename = "ShimCgroup")]
     pub shim_cgroup: String,
+    /// Limits of HTTP servers, instead of those of the node's configuration.
+    pub http: Option<HttpLimits>,
 }
 
 impl Options {
@@ -40,6 +43,7 @@ impl Options {
             return Ok(Self {
                 systemd_cgroup: options.systemd_cgroup,
                 shim_cgroup: options.shim_cgroup,
+                http: None,
             });
         }
         if GENERIC_OPTIONS.contains(&name) {
@@ -55,7 +59,7 @@ impl Options {
     fn from_toml(text: &str, origin: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
             Fault::invalid(format!(
-                "runtime options in {origin} are not valid: {}; known options: SystemdCgroup, ShimCgroup",
+                "runtime options in {origin} are not valid: {}; known options: SystemdCgroup, ShimCgroup, http",
                 error.to_string().trim().replace('\n', " ")
             ))
         })
@@ -151,6 +155,16 @@ mod tests {
         assert!(Options::decode(Some(&any_runc)).unwrap().systemd_cgroup);
         let any_toml = any("runtimeoptions.v1.Options", body("SystemdCgroup = true"));
         assert!(Options::decode(Some(&any_toml)).unwrap().systemd_cgroup);
+    }
+
+    #[test]
+    fn limits_of_http_servers_may_be_those_of_a_handler() {
+        let options = any("runtimeoptions.v1.Options", body("[http]\nmax_connections = 7"));
+        let limits = Options::decode(Some(&options)).unwrap().http.unwrap();
+        assert_eq!(limits.max_connections.get(), 7);
+        let options = any("runtimeoptions.v1.Options", body("[http]\nmax_connections = 0"));
+        let fault = Options::decode(Some(&options)).unwrap_err();
+        assert!(fault.message.contains("max_connections"), "{fault}");
     }
 
     proptest::proptest! {

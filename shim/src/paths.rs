@@ -9,30 +9,42 @@ pub const DEFAULT_RUN_DIR: &str = "/run/tandem";
 /// Compiled code, kept over reboots.
 pub const DEFAULT_CACHE_DIR: &str = "/var/lib/tandem/aot";
 
+/// The node's configuration (see [`crate::node_config`]).
+pub const DEFAULT_CONFIG: &str = "/etc/tandem/config.toml";
+
 /// Overrides [`DEFAULT_RUN_DIR`]; set by the node's admin in containerd's environment.
 pub const RUN_DIR_ENV: &str = "TANDEM_RUN_DIR";
 /// Overrides [`DEFAULT_CACHE_DIR`]; set by the node's admin in containerd's environment.
 pub const CACHE_DIR_ENV: &str = "TANDEM_CACHE_DIR";
+/// Overrides [`DEFAULT_CONFIG`]; set by the node's admin in containerd's environment.
+pub const CONFIG_ENV: &str = "TANDEM_CONFIG";
 
 /// The directories of one node.
 #[derive(Debug, Clone)]
 pub struct Paths {
     run: PathBuf,
     cache: PathBuf,
+    config: PathBuf,
 }
 
 impl Paths {
     /// The directories that the environment names, else the defaults.
     pub fn from_env() -> Self {
-        let dir = |name, default: &str| {
+        let path = |name, default: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
                 .map_or_else(|| PathBuf::from(default), PathBuf::from)
         };
         Self {
-            run: dir(RUN_DIR_ENV, DEFAULT_RUN_DIR),
-            cache: dir(CACHE_DIR_ENV, DEFAULT_CACHE_DIR),
+            run: path(RUN_DIR_ENV, DEFAULT_RUN_DIR),
+            cache: path(CACHE_DIR_ENV, DEFAULT_CACHE_DIR),
+            config: path(CONFIG_ENV, DEFAULT_CONFIG),
         }
+    }
+
+    /// The node's configuration.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// The cache of compiled code.
@@ -71,6 +83,7 @@ mod tests {
         Paths {
             run: DEFAULT_RUN_DIR.into(),
             cache: DEFAULT_CACHE_DIR.into(),
+            config: DEFAULT_CONFIG.into(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! --env NAME=VALUE    a variable of its environment
 //! --cwd PATH          its working directory
 //! --max-memory BYTES  its limit of linear memory
+//! --http-limits JSON  what clients of a server may cost it
 //! --pooling           instances from a pool
 //! --times             prints how long each step took to stderr, and how many threads there were before the run
 //! ```
@@ -38,6 +39,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 let limit = value()?.parse()?;
                 options.spec.memory = MemoryBudget::new(move || Some(limit));
             }
+            "--http-limits" => options.spec.http_limits = serde_json::from_str(&value()?)?,
             "--pooling" => options.pooling = true,
             "--times" => options.times = true,
             "--env" => {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::http::HttpLimits;
 use crate::limits::MemoryBudget;
 
 /// Everything a guest is given when it runs.
@@ -20,6 +21,8 @@ pub struct GuestSpec {
     pub memory: MemoryBudget,
     /// Where a server listens, on all addresses, if the environment does not say.
     pub http_port: u16,
+    /// What clients of a server may cost it.
+    pub http_limits: HttpLimits,
 }
 
 impl Default for GuestSpec {
@@ -31,6 +34,7 @@ impl Default for GuestSpec {
             preopens: Vec::new(),
             memory: MemoryBudget::unlimited(),
             http_port: crate::http::DEFAULT_PORT,
+            http_limits: HttpLimits::default(),
         }
     }
 }

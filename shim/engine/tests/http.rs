@@ -4,65 +4,11 @@
 
 mod common;
 
-use common::{Guest, Started, eventually, guests};
+use common::server::{Server, answer, request_and_keep};
+use common::{Guest, eventually, guests};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
-
-/// A server on a free port of the loopback address.
-struct Server {
-    guest: Started,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start() -> Self {
-        // Free a moment ago; the kernel does not hand it out again at once.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let guest = Guest::new(guests::http(0), &["--env", &format!("TANDEM_HTTP_ADDR={address}")]).start();
-        let server = Server { guest, address };
-        eventually("the server", || TcpStream::connect(address).is_ok());
-        server
-    }
-
-    fn send(&self, path: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-        stream
-    }
-
-    fn get(&self, path: &str) -> String {
-        answer(self.send(path))
-    }
-
-    /// Ends it and returns its exit code, the rest of its stdout and its stderr.
-    fn stop(mut self) -> (i32, String, String) {
-        self.guest.signal(libc::SIGTERM);
-        let (code, stderr, _) = self.guest.wait();
-        (code, self.guest.rest_of_stdout(), stderr)
-    }
-}
-
-fn answer(mut stream: TcpStream) -> String {
-    let mut text = String::new();
-    // A connection that the server breaks off still has an answer so far.
-    if let Err(error) = stream.read_to_string(&mut text) {
-        eprintln!("after {text:?}: {error}");
-    }
-    text
-}
-
-/// One request on a connection that stays open for the next.
-fn request_and_keep(stream: &mut TcpStream) {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-    let (mut text, mut buffer) = (String::new(), [0; 1024]);
-    while !text.ends_with("0\r\n\r\n") {
-        let read = stream.read(&mut buffer).unwrap();
-        assert_ne!(read, 0, "{text}");
-        text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
-    }
-    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-}
 
 #[test]
 fn a_request_is_answered_and_the_guest_s_output_is_the_container_s() {
@@ -194,13 +140,27 @@ fn what_is_no_address_is_the_host_s_error() {
 #[test]
 fn only_http_1_0_may_leave_out_the_host() {
     let server = Server::start();
-    let request = |text: &[u8]| {
-        let mut stream = TcpStream::connect(server.address).unwrap();
-        stream.write_all(text).unwrap();
-        answer(stream)
-    };
-    let text = request(b"GET / HTTP/1.0\r\n\r\n");
+    let text = answer(server.send_bytes(b"GET / HTTP/1.0\r\n\r\n"));
     assert!(text.starts_with("HTTP/1.0 200 "), "{text}");
-    let text = request(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let text = answer(server.send_bytes(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"));
     assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+}
+
+#[test]
+fn a_request_that_names_no_host_or_two_is_refused() {
+    let server = Server::start();
+    for hosts in [
+        "Host: a\r\nHost: b",
+        "Host: a\r\nhost: a",
+        "Host: user@a",
+        "Host: a:b",
+        "Host: a b",
+        "Host:",
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{hosts}\r\nConnection: close\r\n\r\n");
+        let text = answer(server.send_bytes(request.as_bytes()));
+        assert!(text.starts_with("HTTP/1.1 400 "), "{hosts}: {text}");
+    }
+    // No guest has seen any of them.
+    assert_eq!(server.stop().1, "");
 }

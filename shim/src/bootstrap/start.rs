@@ -24,6 +24,7 @@ use crate::cli::Args;
 use crate::daemon::{self, Daemon};
 use crate::fault::{Fault, Result};
 use crate::lock::{self, Lock};
+use crate::node_config::NodeConfig;
 use crate::paths::Paths;
 
 /// Annotations that name a pod, in the order of preference: CRI's sandbox, and the generic one of runc's shim.
@@ -77,6 +78,8 @@ pub fn run(args: &Args) -> Result<()> {
     // under the same lock.
     let lock = lock_for(&socket)?;
     if !peer::answers(&socket)? {
+        // Before the fork: what is wrong with it reaches the user.
+        let config = NodeConfig::read(paths.config())?;
         let (listens, tell) =
             std::io::pipe().map_err(|error| Fault::exhausted(format!("cannot make a pipe to the shim: {error}")))?;
         // SAFETY: this process has started no thread.
@@ -91,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let listener = listen(&socket)?;
                 let _ = (&tell).write_all(LISTENS);
                 drop(tell);
-                let daemon = shim(args, peer, socket, bundle, paths);
+                let daemon = shim(args, peer, socket, bundle, paths, config);
                 return daemon::run(daemon, listener);
             }
             Err(errno) => return Err(Fault::exhausted(format!("cannot fork the shim: {errno}"))),
@@ -121,10 +124,11 @@ pub fn serve(args: &Args) -> Result<()> {
     let lock = lock_for(&socket)?;
     let listener = listen(&socket)?;
     drop(lock);
-    daemon::run(shim(args, peer, socket, bundle, paths), listener)
+    let config = NodeConfig::read(paths.config())?;
+    daemon::run(shim(args, peer, socket, bundle, paths, config), listener)
 }
 
-fn shim(args: &Args, peer: Peer, socket: PathBuf, bundle: PathBuf, paths: Paths) -> Daemon {
+fn shim(args: &Args, peer: Peer, socket: PathBuf, bundle: PathBuf, paths: Paths, config: NodeConfig) -> Daemon {
     Daemon {
         namespace: args.namespace.clone(),
         containerd: peer.grpc,
@@ -133,6 +137,7 @@ fn shim(args: &Args, peer: Peer, socket: PathBuf, bundle: PathBuf, paths: Paths)
         bundle,
         debug: args.debug,
         paths,
+        config,
     }
 }
 

@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use containerd_shim_protos::api::CreateTaskRequest;
-use tandem_engine::http::DEFAULT_PORT;
 
 use super::container::{Container, Status};
 use super::state::Target;
@@ -60,7 +59,7 @@ impl Service {
                 id: id.clone(),
                 bundle: request.bundle.clone().into(),
                 systemd_cgroup,
-                http_port: DEFAULT_PORT,
+                http_limits: options.http.clone().unwrap_or_else(|| self.config.http.clone()),
             };
             let target = Target::Container(id.clone());
             let request = |op| Request::Create { op, create };

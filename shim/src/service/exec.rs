@@ -6,7 +6,6 @@ use containerd_shim_protos::api::ExecProcessRequest;
 use containerd_shim_protos::events::task::TaskExecAdded;
 use containerd_shim_protos::topics;
 use oci_spec::runtime::Process as ProcessSpec;
-use tandem_engine::http::DEFAULT_PORT;
 
 use super::Service;
 use super::container::{Container, Exit, Status};
@@ -111,7 +110,7 @@ impl Service {
             id: id.to_owned(),
             init: begun.init,
             bundle: begun.bundle,
-            http_port: DEFAULT_PORT,
+            http_limits: self.config.http.clone(),
         };
         let section = wire::carry(&section_of(process, &begun.names)?)?;
         let target = Target::Exec {

@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use crate::cgroup::Cgroups;
 use crate::events::{Events, timestamp};
 use crate::fault::{Fault, Result};
+use crate::node_config::NodeConfig;
 use crate::stdio::Size;
 use container::Status;
 use state::State;
@@ -38,6 +39,8 @@ use zygote_link::ZygoteLink;
 
 /// Where and for whom the service works.
 pub struct Settings {
+    /// The node's configuration.
+    pub config: NodeConfig,
     /// containerd namespace.
     pub namespace: String,
     /// containerd's gRPC socket, for images.
@@ -52,6 +55,7 @@ pub struct Service {
     state: Arc<State>,
     zygote: ZygoteLink,
     images: Arc<Resolver>,
+    config: Arc<NodeConfig>,
     namespace: Arc<str>,
     /// The socket, until it was taken away.
     socket: Arc<Mutex<Option<PathBuf>>>,
@@ -70,6 +74,7 @@ impl Service {
             state,
             zygote,
             images,
+            config: Arc::new(settings.config),
             namespace: settings.namespace.into(),
             socket: Arc::new(Mutex::new(Some(settings.socket))),
             exit,

@@ -58,7 +58,7 @@ pub fn create(zygote: &Zygote, op: Op, create: &Create, fds: Vec<OwnedFd>) -> Re
         streams: brought.streams,
         private: private_fds(zygote, &brought.modules),
     };
-    let workload = Workload::new(zygote, brought.memory, create.http_port, true);
+    let workload = Workload::new(zygote, brought.memory, create.http_limits.clone(), true);
     let labels = Labels::of(None, bundle.spec());
     let mut modules = Modules::new(zygote, brought.modules, labels);
     let created = tandem_confine::create(new, workload, &mut |question, fds| modules.answer(question, fds));
@@ -85,7 +85,7 @@ pub fn exec(zygote: &Zygote, op: Op, exec: &Exec, fds: Vec<OwnedFd>) -> Result<A
         streams: brought.streams,
         private: private_fds(zygote, &brought.modules),
     };
-    let workload = Workload::new(zygote, brought.memory, exec.http_port, false);
+    let workload = Workload::new(zygote, brought.memory, exec.http_limits.clone(), false);
     let mut modules = Modules::new(zygote, brought.modules, labels);
     let executed = tandem_confine::exec(new, workload, &mut |question, fds| modules.answer(question, fds));
     let executed = executed.map_err(|error| about(&format!("cannot execute in container {}", exec.id), error))?;

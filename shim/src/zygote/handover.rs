@@ -224,6 +224,8 @@ mod tests {
             component: true,
             digest: "sha256:0".into(),
             http_port: 8080,
+            http_limits: tandem_engine::http::HttpLimits::default(),
+            http_limits: tandem_engine::http::HttpLimits::default(),
             args: vec!["a".into()],
             env: vec![("K".into(), "v".into())],
             cwd: "/".into(),

@@ -36,6 +36,7 @@ use tandem_engine::{Host, Kind};
 use wasmtime::Engine;
 
 use crate::fault::{Fault, Result, chain};
+use crate::node_config::NodeConfig;
 use crate::paths::Paths;
 use title::Title;
 pub use wasm::{link, name_process};
@@ -74,7 +75,7 @@ pub struct Zygote {
 
 impl Zygote {
     /// Makes the current process, which must be single-threaded, the zygote behind `socket`.
-    pub fn new(socket: OwnedFd, paths: &Paths) -> Result<Self> {
+    pub fn new(socket: OwnedFd, paths: &Paths, config: &NodeConfig) -> Result<Self> {
         let fault = |what: &str, errno: Errno| Fault::internal(format!("zygote: {what}: {errno}"));
         nix::sys::prctl::set_child_subreaper(true).map_err(|e| fault("become subreaper", e))?;
         names::use_built_in_sources()
@@ -88,8 +89,9 @@ impl Zygote {
         let engine = Engine::new(&tandem_aot::engine_config())
             .map_err(|error| Fault::internal(format!("zygote: cannot start the Wasm engine: {error}")))?;
         let host = Host::new(engine);
-        let cache =
-            tandem_aot::Cache::new(paths.cache(), &paths.stamps()).map_err(|error| Fault::internal(chain(&error)))?;
+        let cache = tandem_aot::Cache::new(paths.cache(), &paths.stamps())
+            .map_err(|error| Fault::internal(chain(&error)))?
+            .with_cache_limits(config.cache.clone());
         Ok(Self {
             socket,
             children,

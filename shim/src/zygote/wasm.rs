@@ -11,6 +11,7 @@ use oci_spec::runtime::Process;
 use tandem_aot::{Artifact, Loaded, ModuleKind};
 use tandem_confine::process::limits;
 use tandem_confine::{Class, Confined, Error, Result};
+use tandem_engine::http::{DEFAULT_PORT, HttpLimits};
 use tandem_engine::{Code, Guest, Host};
 
 use super::handover::{self, Handover};
@@ -29,6 +30,8 @@ pub struct Wasm {
     pub export: Option<String>,
     /// The cell of its memory limit.
     pub memory: OwnedFd,
+    /// What clients may cost it, if it is a server.
+    pub http_limits: HttpLimits,
 }
 
 /// A guest that is linked.
@@ -72,7 +75,8 @@ impl Wasm {
             export: self.export.clone(),
             component: self.code.component,
             digest: self.code.digest.clone(),
-            http_port: self.code.http_port.unwrap_or(tandem_engine::http::DEFAULT_PORT),
+            http_port: self.code.http_port.unwrap_or(DEFAULT_PORT),
+            http_limits: self.http_limits.clone(),
             args: process.args().clone().unwrap_or_default(),
             env: env.iter().map(|variable| pair(variable)).collect(),
             cwd: if cwd.is_empty() { "/".into() } else { cwd },

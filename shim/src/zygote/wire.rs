@@ -12,6 +12,7 @@ use nix::sys::socket::MsgFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tandem_confine::line;
+use tandem_engine::http::HttpLimits;
 
 use crate::fault::Fault;
 
@@ -79,8 +80,9 @@ pub struct Create {
     pub bundle: PathBuf,
     /// Whether systemd makes the cgroup.
     pub systemd_cgroup: bool,
-    /// Where a server listens if its environment does not say.
-    pub http_port: u16,
+    /// What clients may cost it, if it is a server.
+    #[serde(default)]
+    pub http_limits: HttpLimits,
 }
 
 /// A process to execute in a container.
@@ -92,8 +94,9 @@ pub struct Exec {
     pub init: i32,
     /// Bundle directory, for what the container's spec says of all its processes.
     pub bundle: PathBuf,
-    /// Where a server listens if its environment does not say.
-    pub http_port: u16,
+    /// What clients may cost it, if it is a server.
+    #[serde(default)]
+    pub http_limits: HttpLimits,
 }
 
 /// What a worker asks the service while it makes a process: only the service speaks with containerd.

@@ -5,11 +5,12 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
 use tandem_confine::{Class, Confined, Error, Program, Result};
+use tandem_engine::http::HttpLimits;
 
 use super::Zygote;
 use super::handover::Handover;
 use super::linux;
-use super::modules::{CodeOf, Found, Wanted};
+use super::modules::{Found, Wanted};
 use super::wasm::{Prepared, Wasm};
 use crate::entry::{self, Entry};
 
@@ -17,7 +18,7 @@ use crate::entry::{self, Entry};
 pub struct Workload<'a> {
     zygote: &'a Zygote,
     memory: Option<OwnedFd>,
-    http_port: u16,
+    http_limits: HttpLimits,
     /// Whether it is a container's first process: a name that stands for nothing is then an error of the image.
     is_first: bool,
     guest: Option<Prepared>,
@@ -25,11 +26,11 @@ pub struct Workload<'a> {
 
 impl<'a> Workload<'a> {
     /// With the cell of the guest's memory limit.
-    pub fn new(zygote: &'a Zygote, memory: OwnedFd, http_port: u16, is_first: bool) -> Self {
+    pub fn new(zygote: &'a Zygote, memory: OwnedFd, http_limits: HttpLimits, is_first: bool) -> Self {
         Self {
             zygote,
             memory: Some(memory),
-            http_port,
+            http_limits,
             is_first,
             guest: None,
         }
@@ -50,11 +51,13 @@ impl<'a> Workload<'a> {
         let mut fds = fds.into_iter();
         let file = fds.next().ok_or_else(missing)?;
         let memory = self.memory.take().ok_or_else(missing)?;
-        let code = CodeOf {
-            http_port: Some(code.http_port.unwrap_or(self.http_port)),
-            ..code
+        let http_limits = self.http_limits.clone();
+        let wasm = Wasm {
+            code,
+            export,
+            memory,
+            http_limits,
         };
-        let wasm = Wasm { code, export, memory };
         match (fds.next(), fds.next()) {
             (Some(binary), Some(job)) => {
                 let code = file;

@@ -23,12 +23,12 @@ pub struct Fresh {
     pub read_only_later: bool,
 }
 
-/// Makes the file system.
+/// Makes the file system. `covered` is what was there before, if anything.
 pub fn make(
     kind: &str,
     source: &str,
     options: &Options,
-    place: &OwnedFd,
+    covered: Option<&OwnedFd>,
     label: Option<&str>,
     destination: &Path,
 ) -> Result<Fresh> {
@@ -41,7 +41,7 @@ pub fn make(
     own.extend(options.file_system.iter().cloned());
     if kind == "tmpfs" && !has(options, "mode") {
         // It looks as what it covers. Source: runc.
-        if let Ok(stat) = fstat(place) {
+        if let Some(Ok(stat)) = covered.map(fstat) {
             own.push((c"mode".into(), Some(c(&format!("{:o}", stat.st_mode & PERMISSIONS))?)));
         }
     }
@@ -55,8 +55,8 @@ pub fn make(
         set &= !libc::MOUNT_ATTR_RDONLY;
     }
     let mount = mount::create(&c(kind)?, &own, set).map_err(|refused| explain(name(), &refused))?;
-    if options.copy_up {
-        copy_up::fill(place, &mount).map_err(|errno| Error::host(format!("{}: copy what it covers", name()), errno))?;
+    if let (true, Some(covered)) = (options.copy_up, covered) {
+        copy_up::fill(covered, &mount).map_err(|errno| Error::host(format!("{}: copy what it covers", name()), errno))?;
     }
     Ok(Fresh { mount, read_only_later })
 }

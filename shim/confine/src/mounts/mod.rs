@@ -235,6 +235,7 @@ fn attach_one(
         Source::Copy(copy) => !is_directory(copy).host(name)?,
         _ => false,
     };
+    let covers = tree.locate(&destination).is_ok();
     let place = target::find(tree, &destination, is_file, matches!(&*kind, "proc" | "sysfs"))?;
     let is_proc = match &source {
         Source::Copy(copy) => fstatfs(copy).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC),
@@ -250,7 +251,8 @@ fn attach_one(
         }
         Source::Cgroups => cgroup::mount(cgroups, &destination, &options, tree, &place, label).map(|()| None),
         Source::Fresh(source) => {
-            let fresh = fresh::make(&kind, &source, &options, &place, label, &destination)?;
+            let covered = covers.then_some(&place);
+            let fresh = fresh::make(&kind, &source, &options, covered, label, &destination)?;
             for (kind, below) in &options.propagation {
                 propagate(&fresh.mount, *kind, *below).asked(|| format!("set the propagation of {}", name()))?;
             }

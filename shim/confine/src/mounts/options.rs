@@ -82,7 +82,8 @@ const ATTRIBUTES: [(&str, Attributes); 20] = [
     ("noatime", access_time(libc::MOUNT_ATTR_NOATIME)),
     ("atime", access_time(libc::MOUNT_ATTR_RELATIME)),
     ("relatime", access_time(libc::MOUNT_ATTR_RELATIME)),
-    ("norelatime", access_time(libc::MOUNT_ATTR_STRICTATIME)),
+    // What is left without it is the kernel's default, which it is.
+    ("norelatime", access_time(libc::MOUNT_ATTR_RELATIME)),
     ("strictatime", access_time(libc::MOUNT_ATTR_STRICTATIME)),
     ("nostrictatime", access_time(libc::MOUNT_ATTR_RELATIME)),
     ("defaults", set(0)),

@@ -32,7 +32,7 @@ fn of(uid: u32, passwd: &str) -> &str {
     let home = passwd.lines().find_map(|line| {
         let mut fields = line.split(':').skip(2);
         let its: u32 = fields.next()?.parse().ok()?;
-        (its == uid).then(|| fields.nth(2)).flatten()
+        (its == uid).then(|| fields.nth(2).unwrap_or_default())
     });
     home.unwrap_or(NO_HOME)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat, umask};
 use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
@@ -101,6 +101,13 @@ fn store(all: &[Device], mappings: Option<&Mappings>) -> Result<OwnedFd> {
     let options = [(c"mode".into(), Some(c"0711".into())), (c"size".into(), Some(c"64k".into()))];
     let store = mount::create(c"tmpfs", &options, 0)
         .map_err(|refused| Error::host("make a file system for devices", refused.errno))?;
+    let mask = umask(Mode::empty());
+    let made = fill(all, mappings, &store);
+    umask(mask);
+    made.map(|()| store)
+}
+
+fn fill(all: &[Device], mappings: Option<&Mappings>, store: &OwnedFd) -> Result<()> {
     for (index, device) in all.iter().enumerate() {
         let (owner, group) = match mappings {
             Some(mappings) => mappings.on_host(device.owner, device.group),
@@ -108,13 +115,13 @@ fn store(all: &[Device], mappings: Option<&Mappings>) -> Result<OwnedFd> {
         };
         let name = index.to_string();
         let mode = Mode::from_bits_truncate(device.mode);
-        let made = mknodat(&store, name.as_str(), device.kind, mode, device.number).and_then(|()| {
+        let made = mknodat(store, name.as_str(), device.kind, mode, device.number).and_then(|()| {
             let (owner, group) = (Some(owner.into()), Some(group.into()));
-            fchownat(&store, name.as_str(), owner, group, AtFlags::AT_SYMLINK_NOFOLLOW)
+            fchownat(store, name.as_str(), owner, group, AtFlags::AT_SYMLINK_NOFOLLOW)
         });
         made.asked(|| device.name())?;
     }
-    Ok(store)
+    Ok(())
 }
 
 impl Device {

@@ -1,5 +1,6 @@
 //! Paths that the spec hides (`maskedPaths`) or makes read-only (`readonlyPaths`). Those that are not there are nobody's.
 
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -19,8 +20,11 @@ pub fn cover(linux: &Linux, tree: &Tree, label: Option<&str>) -> Result<()> {
     for path in linux.readonly_paths().as_deref().unwrap_or_default() {
         make_read_only(tree, path)?;
     }
+    let mut masked = HashSet::new();
     for path in linux.masked_paths().as_deref().unwrap_or_default() {
-        mask(tree, path, label)?;
+        if masked.insert(path) {
+            mask(tree, path, label)?;
+        }
     }
     Ok(())
 }
@@ -54,6 +58,7 @@ fn mask(tree: &Tree, path: &str, label: Option<&str>) -> Result<()> {
                 option(c"source", c"tmpfs"),
                 option(c"size", c"4k"),
                 option(c"nr_inodes", c"1"),
+                (c"ro".to_owned(), None),
             ];
             if let Some(label) = label.and_then(|label| std::ffi::CString::new(label).ok()) {
                 options.push((c"context".into(), Some(label)));

@@ -51,16 +51,19 @@ pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> nix::Result<
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(drop)
 }
 
-/// Sets every signal back to its default and blocks none, as a program expects to be started.
+/// Sets every signal back to its default and blocks none, as a program expects to be started. By the kernel's own calls:
+/// libc keeps two signals for itself, and would leave those as they are.
 pub fn default_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: no handler is installed. Signals that cannot be changed, or that libc keeps, refuse it.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// As the kernel has it. Source: `include/uapi/asm/signal.h`; all-zero is SIG_DFL.
+    #[repr(C)]
+    struct Action([u64; 4]);
+    const SET_BYTES: usize = 8;
+    let default = Action([0; 4]);
+    for signal in 1..=64 {
+        // SAFETY: a structure of the kernel's form that outlives the call; no handler is installed.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, 0usize, SET_BYTES) };
     }
-    // SAFETY: all-zero is a valid set, which sigemptyset fills in; the mask is this thread's.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-    }
+    let none: u64 = 0;
+    // SAFETY: a set of the size given, which outlives the call; the mask is this thread's.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, SET_BYTES) };
 }

@@ -130,7 +130,8 @@ const WIT: &str = include_str!("http.wit");
 /// An HTTP server, as WASI 0.2.`patch`. What it does depends on the request's path:
 ///
 /// `/` says hello, `/slow` after one second; `/trap`, `/none` (no response) and `/mid` (a trap in the middle of the body)
-/// fail; `/loop` computes for ever. It prints `request` for each.
+/// fail; `/loop` computes for ever; `/body` says hello when it has read the request's body, `/flood` does not stop saying
+/// something. It prints `request` for each.
 pub fn http(patch: u32) -> Vec<u8> {
     let version = format!("0.2.{patch}");
     let wit = WIT.replace("0.2.0", &version);

@@ -93,7 +93,9 @@ impl Running<'_> {
                 }
                 Err(cause) => {
                     error!("{cause}");
-                    self.set_ready(false)?;
+                    if !matches!(cause, Error::Locked(_)) {
+                        self.set_ready(false)?;
+                    }
                     let message = cause.to_string();
                     if told.as_ref() != Some(&message) {
                         self.node.tell(true, cause.reason(), &message).await;
@@ -131,6 +133,8 @@ impl Running<'_> {
                 self.publish(&version).await?;
                 self.set_ready(true)?;
             }
+            // Somebody else is at work, and nothing is known of the node until that is done.
+            (Err(Error::Locked(_)), _) => {}
             // A failed upgrade leaves the earlier version, which may be as good as ever.
             (Err(_), Some(_)) if self.is_verified().await => {}
             // The reason for closing the node is what should be told, not that closing it failed too.
@@ -170,12 +174,7 @@ impl Running<'_> {
     }
 
     async fn is_verified(&self) -> bool {
-        let Ok(detected) = self.context.detect().await else {
-            return false;
-        };
-        ops::verify(self.context, &detected, &ops::Before::default())
-            .await
-            .is_ok()
+        ops::verify(self.context).await.is_ok()
     }
 
     /// The pod ends: leaves the node if the cluster wants that, and only then.
@@ -245,7 +244,7 @@ async fn drain(context: &Context, node: &NodeClient) -> Result<()> {
             return Ok(());
         }
         for pod in pods.iter().filter_map(|pod| pod.metadata.as_ref()) {
-            if let Err(error) = node.evict(&pod.namespace, &pod.name).await {
+            if let Err(error) = node.evict(&pod.namespace, &pod.name, &pod.uid).await {
                 warn!("{error}");
             }
         }

@@ -17,6 +17,8 @@ const RESTART: Duration = Duration::from_secs(300);
 const CALM: Duration = Duration::from_secs(20);
 /// How long the runtime may take to be ready afterwards: with a thousand pods containerd loads for a while.
 pub const READY: Duration = Duration::from_secs(180);
+/// The longest time from the list of running containers to a runtime that is ready again.
+pub const LONGEST: Duration = CALM.saturating_add(RESTART).saturating_add(READY);
 
 /// What a restart came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

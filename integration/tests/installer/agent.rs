@@ -14,12 +14,9 @@ use tandem_integration::{Generation, Result, generation::tandem_installer, on_bo
 use tokio::time::sleep;
 
 use super::{
-    api::{Api, NAMESPACE, NODE, SET, daemon_set},
+    api::{Api, NAMESPACE, NODE, READY, READY_ALIAS, SET, VERSION, daemon_set},
     node::{Node, PAUSE},
 };
-
-const READY: &str = "tandem.dev/ready";
-const VERSION: &str = "tandem.dev/version";
 
 fn start(node: &Node, api: &Api, more: &[&str]) -> Child {
     let ready = node.dir().join("ready");
@@ -61,6 +58,7 @@ on_both_generations! {
         let agent = start(&node, &api, &[]);
         until(&mut node, "the label", |_| api.state().labels.get(READY).is_some_and(|value| value == "true")).await;
         assert!(api.state().labels[VERSION].starts_with("0."));
+        assert_eq!(api.state().labels[READY_ALIAS], "true", "for selectors that know the earlier name");
         until(&mut node, "readiness", |node| node.dir().join("ready").exists()).await;
 
         // The pod is replaced, as in a roll-out.
@@ -88,8 +86,8 @@ on_both_generations! {
         assert_eq!(node.cri.handlers().await, ["runc"]);
         {
             let state = api.state();
-            assert!(!state.labels.contains_key(READY) && !state.labels.contains_key(VERSION));
-            assert_eq!(state.labels["pool"], "wasm", "other labels stay");
+            let left: Vec<&str> = state.labels.keys().map(String::as_str).collect();
+            assert_eq!(left, ["pool"], "Tandem's labels go, others stay");
             let reasons: Vec<&str> = state.events.iter().map(|(reason, _)| reason.as_str()).collect();
             assert_eq!(reasons, ["TandemReady", "TandemRemoved"]);
             assert_eq!(state.forbidden, [] as [String; 0], "nothing was asked for that the chart does not grant");
@@ -109,12 +107,39 @@ on_both_generations! {
         api.state().daemon_set = Some(daemon_set(&json!({ "pool": "other" })));
         kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         until(&mut node, "the eviction", |_| !api.state().evicted.is_empty()).await;
-        assert_eq!(api.state().evicted[0], "test/guest");
+        // The pods of these tests have their name as uid.
+        assert_eq!(api.state().evicted[0], "test/guest guest");
         assert!(!api.state().labels.contains_key(READY), "closed before anything else");
+        assert!(!api.state().labels.contains_key(READY_ALIAS));
         node.cri.remove(pod).await;
         let mut agent = agent;
         until(&mut node, "the agent's end", |_| agent.try_wait().unwrap().is_some()).await;
         assert_eq!(node.tree(), before);
+        node.ctd.stop().await
+    }
+
+    async fn a_dry_run_neither_closes_nor_drains_the_node(generation: Generation) -> Result<()> {
+        let mut node = Node::start(generation).await?;
+        let api = Api::start().await;
+        let config = api.kubeconfig(node.dir());
+        node.success(&["install"]).await;
+        let pod = node.cri.run("tandem", "guest", PAUSE, &[]).await;
+        let installed = node.tree();
+        let dry = |args: &[&str]| {
+            let output = node.command(args).env("KUBECONFIG", &config).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            said
+        };
+        let said = dry(&["uninstall", "--dry-run", "--node", NODE, "--drain"]);
+        assert!(said.contains("evict pods: test/guest") && said.contains(READY), "{said}");
+        let said = dry(&["install", "--dry-run", "--node", NODE]);
+        assert!(said.contains(&format!("label node {NODE}: {READY}")), "{said}");
+        assert_eq!(node.tree(), installed);
+        assert!(node.cri.pid(&pod).await.is_some());
+        assert!(api.state().used.is_empty(), "the API server was not asked for anything");
+        node.cri.remove(pod).await;
+        node.success(&["uninstall"]).await;
         node.ctd.stop().await
     }
 
@@ -154,11 +179,21 @@ async fn the_end_of_the_installation_is_refused_while_pods_run_and_tells_of_node
     let dir = tempfile::tempdir().unwrap();
     let api = Api::start().await;
     let config = api.kubeconfig(dir.path());
-    let retire = async || {
+    let run = async |more: &[&str]| {
         let mut command = tokio::process::Command::new(tandem_installer());
-        command.args(["retire", "--namespace", NAMESPACE, "--daemon-set", SET]);
+        command
+            .args(["retire", "--namespace", NAMESPACE, "--daemon-set", SET])
+            .args(more);
         command.env("KUBECONFIG", &config).output().await.unwrap()
     };
+    let retire = async || run(&[]).await;
+    api.state().labels.insert(VERSION.into(), "1".into());
+    let output = run(&["--dry-run"]).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(SET) && said.contains(NODE), "{said}");
+    assert!(api.state().daemon_set.is_some(), "a dry run changes nothing");
+
     api.state().pods = vec!["kata".into(), "tandem".into()];
     let output = retire().await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -17,6 +17,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+/// The node's labels that are Tandem's.
+pub const READY: &str = "tandem.dev.node-restriction.kubernetes.io/ready";
+pub const READY_ALIAS: &str = "tandem.dev/ready";
+pub const VERSION: &str = "tandem.dev/version";
 /// Namespace and name of the DaemonSet, name of the node.
 pub const NAMESPACE: &str = "tandem-system";
 pub const SET: &str = "tandem";
@@ -28,6 +32,7 @@ pub struct State {
     pub daemon_set: Option<Value>,
     /// Reasons and messages.
     pub events: Vec<(String, String)>,
+    /// Namespace, name and uid of each.
     pub evicted: Vec<String>,
     /// RuntimeClasses of the cluster's pods.
     pub pods: Vec<String>,
@@ -125,8 +130,11 @@ fn route(state: &mut State, method: &Method, path: &str, body: &Value) -> (Statu
         }
         ("PATCH", ["api", "v1", "nodes", NODE]) => {
             state.used.insert("patch nodes".into());
+            let only = |value: &Value, key: &str| value.as_object().unwrap().keys().all(|other| other == key);
+            let allowed = only(body, "metadata") && only(&body["metadata"], "labels");
+            assert!(allowed, "the agent may change labels only: {body}");
             for (key, value) in body["metadata"]["labels"].as_object().unwrap() {
-                assert!(key.starts_with("tandem.dev/"), "{key}");
+                assert!([READY, READY_ALIAS, VERSION].contains(&key.as_str()), "{key}");
                 match value.as_str() {
                     Some(value) => state.labels.insert(key.clone(), value.into()),
                     None => state.labels.remove(key),
@@ -151,7 +159,8 @@ fn route(state: &mut State, method: &Method, path: &str, body: &Value) -> (Statu
         }
         ("POST", ["api", "v1", "namespaces", namespace, "pods", pod, "eviction"]) => {
             state.used.insert("create pods/eviction".into());
-            state.evicted.push(format!("{namespace}/{pod}"));
+            let uid = body["deleteOptions"]["preconditions"]["uid"].as_str().unwrap();
+            state.evicted.push(format!("{namespace}/{pod} {uid}"));
             let status = json!({ "apiVersion": "v1", "kind": "Status", "status": "Success", "code": 201 });
             (StatusCode::CREATED, status)
         }
@@ -166,7 +175,7 @@ fn route(state: &mut State, method: &Method, path: &str, body: &Value) -> (Statu
         }
         ("GET", ["api", "v1", "nodes"]) => {
             state.used.insert("list nodes".into());
-            let labelled = state.labels.contains_key("tandem.dev/version");
+            let labelled = state.labels.contains_key(VERSION);
             let items = if labelled { vec![node(state)] } else { vec![] };
             (
                 StatusCode::OK,

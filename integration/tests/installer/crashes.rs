@@ -3,6 +3,10 @@
 
 use std::{fs, time::Duration};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tandem_integration::{Containerd, Result, on_both_generations};
 use tokio::time::sleep;
 
@@ -72,6 +76,37 @@ on_both_generations! {
         assert!(n > 50, "an installation is more than {n} changes");
         node.cri.remove(pod).await;
         node.ctd.stop().await
+    }
+
+    async fn what_the_restart_of_a_killed_installer_ended_is_found_by_the_next_run(generation: Generation) -> Result<()> {
+        let mut node = Node::start(generation).await?;
+        let before = node.tree();
+        let [lost, kept] = [node.cri.run("", "lost", PAUSE, &[]).await, node.cri.run("", "kept", PAUSE, &[]).await];
+        let pid = node.cri.pid(&lost).await.unwrap();
+        let mut first = node.command(&["install"]).spawn().unwrap();
+        while !node.dir().join("restart").exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        first.kill().unwrap();
+        first.wait().unwrap();
+        // A restart that takes a container along, as one does whose unit ends all that is in its control group.
+        kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+        node.serve_restart().await;
+        while node.dir().join("restarted").exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let said = node.failure(&["install"]).await;
+        assert!(said.contains("verification failed at containers") && said.contains(&lost.container), "{said}");
+        assert!(!said.contains(&kept.container), "{said}");
+        assert_eq!(node.cri.handlers().await, ["runc"], "the installation was undone");
+        // It was told; the next run begins anew.
+        node.success(&["install"]).await;
+        node.success(&["uninstall"]).await;
+        assert_eq!(node.tree(), before);
+        for pod in [lost, kept] {
+            node.cri.remove(pod).await;
+        }
+        Containerd::stop(node.ctd).await
     }
 
     async fn an_installer_killed_while_containerd_restarts_is_continued(generation: Generation) -> Result<()> {

@@ -30,12 +30,17 @@ on_both_generations! {
         assert_eq!(node.tree(), installed);
 
         let wasm = node.cri.run("tandem", "three", PAUSE, &[]).await;
+        let refusal = node.failure(&["uninstall", "--dry-run"]).await;
+        assert!(refusal.contains("test/three"), "a dry run is refused what the command is refused: {refusal}");
         let refusal = node.failure(&["uninstall"]).await;
         assert!(refusal.contains("test/three") && refusal.contains("--drain"), "{refusal}");
         assert_eq!(node.tree(), installed, "a refusal changes nothing");
         assert!(node.cri.pid(&wasm).await.is_some());
         node.cri.remove(wasm).await;
 
+        let said = node.success(&["uninstall", "--dry-run"]).await;
+        assert!(said.contains("remove") && said.contains("restart containerd"), "{said}");
+        assert_eq!((node.restarts, node.tree()), (1, installed), "a dry run changes nothing");
         let said = node.success(&["uninstall"]).await;
         assert!(said.contains("uninstalled"), "{said}");
         assert_eq!(node.tree(), before, "every byte is as before");

@@ -57,6 +57,10 @@ on_both_generations! {
         node.success(&["install", "--shim", &shim]).await;
         let second = fs::canonicalize(&link).unwrap();
         assert_ne!(first, second);
+        let installed = node.tree();
+        let said = node.success(&["rollback", "--dry-run"]).await;
+        assert!(said.contains("turn link") && said.contains("not restarted"), "{said}");
+        assert_eq!(node.tree(), installed, "a dry run changes nothing");
         assert!(first.exists(), "the version before stays");
         assert_eq!(node.restarts, 1, "only the shim changed, so containerd is not restarted");
         assert_eq!(node.cri.pid(&old).await, pid, "a pod that runs keeps its version");

@@ -4,17 +4,24 @@ use serde_json::Value;
 
 use crate::harness::{Cluster, Error, LONG, Result, until};
 
+/// The label by which the RuntimeClass selects nodes.
+pub const READY: &str = "tandem.dev.node-restriction.kubernetes.io/ready";
+/// The earlier name of that label, which this version sets too.
+pub const READY_ALIAS: &str = "tandem.dev/ready";
 /// Where the agents are.
 pub const HOME: &str = "tandem-system";
 /// What an installer may touch on any kind of node.
 const TREE: &str = "cd / && find etc/containerd etc/k0s opt/tandem var/lib/tandem \
                     var/lib/rancher/k3s/agent/etc/containerd -type f -exec sha256sum {} + 2>/dev/null | sort -k 2";
 
-/// The label of each node that sends pods of the RuntimeClass there, empty without one.
+/// The label of each node that sends pods of the RuntimeClass there, empty without one. Its earlier name must say the
+/// same.
 pub fn labels(cluster: &Cluster) -> Result<[String; 2]> {
     let label = |node: &str| {
-        let path = r"jsonpath={.metadata.labels.tandem\.dev/ready}";
-        cluster.ok(&["get", "node", node, "--output", path])
+        let node = json(&cluster.ok(&["get", "node", node, "--output=json"])?)?;
+        let value = |key: &str| node["metadata"]["labels"][key].as_str().unwrap_or_default().to_owned();
+        assert_eq!(value(READY), value(READY_ALIAS), "{}", node["metadata"]["labels"]);
+        Ok::<_, Error>(value(READY))
     };
     Ok([label(cluster.node_name())?, label(cluster.second_name())?])
 }
@@ -73,6 +80,7 @@ pub fn no_object_is_left(cluster: &Cluster) -> Result<()> {
         "clusterrole",
         "clusterrolebinding",
         "validatingadmissionpolicy",
+        "validatingadmissionpolicybinding",
     ];
     for kind in kinds {
         let left = cluster.ok(&["get", kind, "--output=name"])?;

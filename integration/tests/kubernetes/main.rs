@@ -8,6 +8,7 @@
 //! `::linux` and `::runc`, the same manifest ran with a guest and with a Linux program under Tandem, and with that
 //! program under runc.
 
+mod accounts;
 mod chart;
 mod configuration;
 mod density;

@@ -32,6 +32,21 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Exit codes that containerd gives a container whose shim it lost, or that was killed.
 const LOST: [i32; 2] = [255, 137];
 
+/// A span of time, in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// Its beginning.
+    pub since: i64,
+    /// Its end, where there is one.
+    pub until: Option<i64>,
+}
+
+impl Ended {
+    fn contains(self, time: i64) -> bool {
+        time >= self.since && self.until.is_none_or(|until| time <= until)
+    }
+}
+
 /// A connection to containerd. It outlives restarts of the daemon.
 #[derive(Clone, Debug)]
 pub struct Cri {
@@ -126,6 +141,19 @@ impl Cri {
         self.containers(ContainerState::ContainerRunning).await
     }
 
+    /// As [`Cri::running`]; none where containerd does not serve CRI: what is down has nothing to lose.
+    ///
+    /// # Errors
+    /// A containerd that serves CRI and does not answer this.
+    pub async fn running_if_up(&self) -> Result<Vec<String>> {
+        match self.running().await {
+            Err(Error::Call { status, .. }) if matches!(status.code(), Code::Unavailable | Code::Unimplemented) => {
+                Ok(Vec::new())
+            }
+            other => other,
+        }
+    }
+
     async fn containers(&self, state: ContainerState) -> Result<Vec<String>> {
         let filter = ContainerFilter {
             state: Some(ContainerStateValue { state: state.into() }),
@@ -148,12 +176,12 @@ impl Cri {
         }
     }
 
-    /// Those of the containers that ran `before` which were lost: unknown to CRI now, or ended as one ends whose shim
-    /// is gone. A container that ended in another way in the meantime did so by itself.
+    /// Those of the containers that ran `before` which were lost: unknown to CRI now, or ended within that time as one
+    /// ends whose shim is gone. A container that ended in another way did so by itself.
     ///
     /// # Errors
     /// A containerd that does not answer.
-    pub async fn lost(&self, before: &[String], since: i64) -> Result<Vec<String>> {
+    pub async fn lost(&self, before: &[String], ended: Ended) -> Result<Vec<String>> {
         let running: BTreeSet<String> = self.running().await?.into_iter().collect();
         let mut lost = Vec::new();
         for id in before.iter().filter(|id| !running.contains(*id)) {
@@ -165,7 +193,7 @@ impl Cri {
                 Ok(answer) => {
                     let status = answer.status.unwrap_or_default();
                     let unknown = status.state() == ContainerState::ContainerUnknown;
-                    if unknown || (LOST.contains(&status.exit_code) && status.finished_at >= since) {
+                    if unknown || (LOST.contains(&status.exit_code) && ended.contains(status.finished_at)) {
                         lost.push(id.clone());
                     }
                 }
@@ -256,6 +284,13 @@ mod tests {
         assert_eq!(not_ready(&status(true)), None);
         assert!(not_ready(&status(false)).unwrap().contains("Broken"));
         assert!(not_ready(&StatusResponse::default()).is_some());
+    }
+
+    #[test]
+    fn only_ends_within_the_time_of_a_restart_count() {
+        let restart = |until| Ended { since: 10, until };
+        assert!(!restart(None).contains(9) && restart(None).contains(10) && restart(None).contains(i64::MAX));
+        assert!(restart(Some(20)).contains(20) && !restart(Some(20)).contains(21));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     options::Options,
 };
 
-pub use presets::{Evidence, Kind, Place, Preset, Restart};
+pub use presets::{Evidence, Place, Preset, Restart, Support};
 
 /// A host that can be set up.
 #[derive(Clone, Debug)]
@@ -71,9 +71,9 @@ pub fn preset(host: &Host, named: Option<&str>) -> Result<&'static Preset> {
                 .ok_or_else(|| Error::Usage("no preset fits".into()))?
         }
     };
-    match found.kind {
-        Kind::Supported { .. } => Ok(found),
-        Kind::Refused { why, instead } => Err(Error::Refused {
+    match found.support {
+        Support::Supported { .. } => Ok(found),
+        Support::Refused { why, instead } => Err(Error::Refused {
             host: found.name.into(),
             why: why.into(),
             instead: instead.into(),
@@ -99,12 +99,12 @@ fn holds(host: &Host, os: &Os, evidence: Evidence) -> bool {
 /// [`Error::Refused`] where the host cannot be set up.
 pub async fn detect(host: &Host, options: &Options) -> Result<Detected> {
     let preset = preset(host, options.distribution.as_deref())?;
-    let Kind::Supported {
+    let Support::Supported {
         programs,
         socket,
         place,
         restart,
-    } = preset.kind
+    } = preset.support
     else {
         return Err(Error::Usage(format!("{} cannot be set up", preset.name)));
     };

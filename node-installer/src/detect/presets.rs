@@ -59,9 +59,9 @@ pub enum Restart {
     Operator(&'static str),
 }
 
-/// What is to be done on a distribution.
+/// Whether a distribution can be set up, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Support {
     /// It can be set up.
     Supported {
         /// containerd's programs, the first that exists counts.
@@ -89,8 +89,8 @@ pub struct Preset {
     pub name: &'static str,
     /// All of these hold on its nodes.
     pub evidence: &'static [Evidence],
-    /// What to do.
-    pub kind: Kind,
+    /// Whether and how they are set up.
+    pub support: Support,
 }
 
 use Evidence::{NoPath, NoSystemd, Os, Path, Systemd};
@@ -101,7 +101,7 @@ const K3S: &str = "/var/lib/rancher/k3s/agent/etc/containerd";
 const RKE2: &str = "/var/lib/rancher/rke2/agent/etc/containerd";
 const K3S_SOCKET: &str = "/run/k3s/containerd/containerd.sock";
 
-const VANILLA: Kind = Kind::Supported {
+const VANILLA: Support = Support::Supported {
     programs: USUAL,
     socket: "/run/containerd/containerd.sock",
     place: Place::Root {
@@ -114,8 +114,8 @@ const VANILLA: Kind = Kind::Supported {
 /// Where k3s unpacks what it brings along.
 const UNPACKED: &str = "/var/lib/rancher/k3s/data/current/bin/containerd";
 
-const fn k3s(programs: &'static [&'static str], restart: Restart) -> Kind {
-    Kind::Supported {
+const fn k3s(programs: &'static [&'static str], restart: Restart) -> Support {
+    Support::Supported {
         programs,
         socket: K3S_SOCKET,
         place: Place::Rendered { dir: K3S },
@@ -123,8 +123,8 @@ const fn k3s(programs: &'static [&'static str], restart: Restart) -> Kind {
     }
 }
 
-const fn rke2(restart: Restart) -> Kind {
-    Kind::Supported {
+const fn rke2(restart: Restart) -> Support {
+    Support::Supported {
         programs: &["/var/lib/rancher/rke2/bin/containerd"],
         socket: K3S_SOCKET,
         place: Place::Rendered { dir: RKE2 },
@@ -137,7 +137,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "talos",
         evidence: &[Os("talos")],
-        kind: Kind::Refused {
+        support: Support::Refused {
             why: "Talos has a read-only root and takes runtimes from its machine configuration alone",
             instead: "build the shim into a system extension, and add the runtime by a CRICustomizationConfig document \
                       or a machine.files entry for /etc/cri/conf.d/20-customization.part (docs/install.md, Talos)",
@@ -146,7 +146,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "bottlerocket",
         evidence: &[Os("bottlerocket")],
-        kind: Kind::Refused {
+        support: Support::Refused {
             why: "Bottlerocket has a read-only, verified root and renders containerd's configuration from its own settings",
             instead: "use a node group with another operating system for Wasm pods; a Bottlerocket variant of one's own \
                       is the only other way (docs/install.md, Bottlerocket)",
@@ -155,7 +155,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "cos",
         evidence: &[Os("cos")],
-        kind: Kind::Refused {
+        support: Support::Refused {
             why: "Container-Optimized OS mounts its root read-only and its writable directories noexec",
             instead: "use GKE node pools with the image type UBUNTU_CONTAINERD",
         },
@@ -163,7 +163,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "flatcar",
         evidence: &[Os("flatcar"), NoPath("/etc/containerd/config.toml")],
-        kind: Kind::Refused {
+        support: Support::Refused {
             why: "Flatcar's containerd reads /usr/share/containerd/config.toml, which is on a read-only file system",
             instead: "copy that file to /etc/containerd/config.toml, let a drop-in of containerd.service set \
                       CONTAINERD_CONFIG to it, restart containerd, and install again (docs/install.md, Flatcar)",
@@ -176,7 +176,7 @@ pub const PRESETS: &[Preset] = &[
             NoPath("/run/containerd/containerd.sock"),
             NoPath(K3S_SOCKET),
         ],
-        kind: Kind::Refused {
+        support: Support::Refused {
             why: "its container runtime is CRI-O, and Tandem is a shim for containerd",
             instead: "use nodes with containerd",
         },
@@ -184,7 +184,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "microk8s",
         evidence: &[Path("/var/snap/microk8s/current/args")],
-        kind: Kind::Supported {
+        support: Support::Supported {
             programs: &["/snap/microk8s/current/bin/containerd"],
             socket: "/var/snap/microk8s/common/run/containerd.sock",
             place: Place::Template {
@@ -196,7 +196,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "k0s",
         evidence: &[Path("/etc/k0s/containerd.toml"), Path("/var/lib/k0s/bin/containerd")],
-        kind: Kind::Supported {
+        support: Support::Supported {
             programs: &["/var/lib/k0s/bin/containerd"],
             socket: "/run/k0s/containerd.sock",
             place: Place::Watched {
@@ -212,18 +212,18 @@ pub const PRESETS: &[Preset] = &[
             Path(RKE2),
             Path("/etc/systemd/system/multi-user.target.wants/rke2-server.service"),
         ],
-        kind: rke2(Restart::Unit(&["rke2-server.service"])),
+        support: rke2(Restart::Unit(&["rke2-server.service"])),
     },
     Preset {
         name: "rke2-agent",
         evidence: &[Path(RKE2)],
-        kind: rke2(Restart::Unit(&["rke2-agent.service"])),
+        support: rke2(Restart::Unit(&["rke2-agent.service"])),
     },
     Preset {
         name: "k3d",
         evidence: &[Path(K3S), NoSystemd],
         // The image of k3s was unpacked when it was built.
-        kind: k3s(
+        support: k3s(
             &[UNPACKED, "/bin/containerd"],
             Restart::Operator(
                 "k3s is the first process of this node, so that only the node itself can be restarted: `docker restart` \
@@ -234,37 +234,37 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "k3s-agent",
         evidence: &[Path(K3S), Systemd, Path("/etc/systemd/system/k3s-agent.service")],
-        kind: k3s(&[UNPACKED], Restart::Unit(&["k3s-agent.service"])),
+        support: k3s(&[UNPACKED], Restart::Unit(&["k3s-agent.service"])),
     },
     Preset {
         name: "k3s-server",
         evidence: &[Path(K3S), Systemd],
-        kind: k3s(&[UNPACKED], Restart::Unit(&["k3s.service"])),
+        support: k3s(&[UNPACKED], Restart::Unit(&["k3s.service"])),
     },
     Preset {
         name: "kind",
         evidence: &[Path("/kind"), Path("/etc/containerd/config.toml")],
-        kind: VANILLA,
+        support: VANILLA,
     },
     Preset {
         name: "minikube",
         evidence: &[Path("/var/lib/minikube")],
-        kind: VANILLA,
+        support: VANILLA,
     },
     Preset {
         name: "eks",
         evidence: &[Path("/etc/eks")],
-        kind: VANILLA,
+        support: VANILLA,
     },
     Preset {
         name: "aks",
         evidence: &[Path("/etc/kubernetes/azure.json")],
-        kind: VANILLA,
+        support: VANILLA,
     },
     Preset {
         name: "vanilla",
         evidence: &[],
-        kind: VANILLA,
+        support: VANILLA,
     },
 ];
 

@@ -5,7 +5,7 @@
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::Api;
 
-use super::{NodeClient, selector::selects};
+use super::{node::NodeClient, selector::selects};
 use crate::error::{Error, Result};
 
 /// What the cluster wants of this node.

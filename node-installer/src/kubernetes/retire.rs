@@ -15,7 +15,7 @@ use kube::{
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use super::VERSION;
+use super::labels::VERSION;
 use crate::error::{Error, Result};
 
 /// Longest wait for the agents; helm itself gives up after its own `--timeout`.
@@ -25,9 +25,9 @@ const POLL: Duration = Duration::from_secs(2);
 /// Names shown in an error.
 const SHOWN: usize = 10;
 
-/// What is to be taken away.
+/// The installation that is to be taken away.
 #[derive(Clone, Debug)]
-pub struct Retire {
+pub struct RetireOptions {
     /// Namespace of the DaemonSet.
     pub namespace: String,
     /// Its name.
@@ -38,30 +38,40 @@ pub struct Retire {
     pub drain: bool,
     /// Go on although such pods exist.
     pub force: bool,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
 }
 
-/// Takes the installation away from every node.
+/// Takes the installation away from every node, or says what that would do.
 ///
 /// # Errors
 /// [`Error::InUse`] while pods of the RuntimeClass exist, before anything is changed; [`Error::Verify`] with the nodes
 /// that were not restored.
-pub async fn retire(retire: &Retire) -> Result<String> {
+pub async fn retire(options: &RetireOptions) -> Result<String> {
     let client = Client::try_default()
         .await
         .map_err(Error::kubernetes("connect to the API server"))?;
-    if !retire.drain && !retire.force {
-        require_unused(&client, &retire.runtime_class).await?;
+    if !options.drain && !options.force {
+        require_unused(&client, &options.runtime_class).await?;
     }
-    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), &retire.namespace);
-    let name = &retire.daemon_set;
+    let (namespace, name) = (&options.namespace, &options.daemon_set);
+    if options.dry_run {
+        let nodes = installed(client).await?;
+        return Ok(format!(
+            "delete DaemonSet {namespace}/{name}\nwait until its agents have restored these nodes: {}",
+            if nodes.is_empty() {
+                "none".into()
+            } else {
+                nodes.join(", ")
+            }
+        ));
+    }
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
     // Foreground: the DaemonSet stays until its pods are gone, so that they can see why they are ended.
     match sets.delete(name, &DeleteParams::foreground()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => {
-            return Err(Error::kubernetes(format!(
-                "delete DaemonSet {}/{name}",
-                retire.namespace
-            ))(error));
+            return Err(Error::kubernetes(format!("delete DaemonSet {namespace}/{name}"))(error));
         }
         Ok(_) => info!("waiting for the agents to restore their nodes"),
     }
@@ -80,21 +90,26 @@ pub async fn retire(retire: &Retire) -> Result<String> {
         }
         sleep(POLL).await;
     }
-    let nodes: Api<Node> = Api::all(client);
-    let left = nodes.list_metadata(&ListParams::default().labels(VERSION)).await;
-    let left = left.map_err(Error::kubernetes("list nodes"))?.items;
+    let left = installed(client).await?;
     if left.is_empty() {
         return Ok("every node was restored".into());
     }
-    let names = left.iter().filter_map(|node| node.metadata.name.clone());
     Err(Error::Verify {
         step: "uninstall",
         why: format!(
             "these nodes were not restored, their events say why: {}. Once the reason is gone, install again and \
              uninstall, or run `tandem-node-installer uninstall` on them",
-            shown(names.collect()),
+            shown(left),
         ),
     })
+}
+
+/// Names of the nodes that say that something is installed.
+async fn installed(client: Client) -> Result<Vec<String>> {
+    let nodes: Api<Node> = Api::all(client);
+    let found = nodes.list_metadata(&ListParams::default().labels(VERSION)).await;
+    let found = found.map_err(Error::kubernetes("list nodes"))?.items;
+    Ok(found.into_iter().filter_map(|node| node.metadata.name).collect())
 }
 
 async fn require_unused(client: &Client, class: &str) -> Result<()> {

@@ -6,17 +6,18 @@ use tracing::{info, warn};
 
 use super::{
     Context,
-    recover::{recover, undone},
-    verify::{Before, verify},
+    records::tidy,
+    recover::{announce, recover, running_before, undone},
+    verify::{RunningBefore, require_verified},
+    versions::collect,
 };
 use crate::{
-    cri::Cri,
     detect::{Detected, RestartBy},
-    error::{Error, Result},
-    host::Lock,
-    plan::{self, Candidate, Plan, obsolete},
+    error::Result,
+    kubernetes::{READY, READY_ALIAS, VERSION},
+    plan::{self, Candidate, Plan},
     service::{self, Restarted},
-    txn::{Journal, Operation, Phase, Role, State, Want, Wanted, prepare, remove_tree_if_empty},
+    txn::{DesiredPath, DesiredState, Journal, Operation, Phase, Writer},
 };
 
 /// The installed shim prints its version at once; a node under load may take longer.
@@ -25,7 +26,7 @@ const SMOKE: Duration = Duration::from_secs(30);
 /// What an installation came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything was as wanted; it was verified again.
+    /// Everything was as desired; it was verified again.
     Unchanged,
     /// Installed or upgraded, and verified.
     Installed,
@@ -38,14 +39,37 @@ pub enum Outcome {
 /// # Errors
 /// A host on which it would fail.
 pub async fn plan(context: &Context) -> Result<(Detected, Plan)> {
-    let detected = context.detect().await?;
-    let dir = context.options.records();
-    context.host.require_writable(detected.preset, &dir, false)?;
-    let candidate = Candidate::read(&context.options.shim).await?;
-    let _lock = Lock::take(&context.host, &dir)?;
-    let plan = plan::install(&context.host, &context.options, &detected, &context.store, candidate).await;
-    tidy(context)?;
+    let (detected, candidate, store) = begin(context).await?;
+    let plan = plan::install(&context.host, &context.options, &detected, &store, candidate).await;
+    tidy(context, &store)?;
     Ok((detected, plan?))
+}
+
+/// Says what an installation would do.
+///
+/// # Errors
+/// As [`plan`].
+pub async fn plan_install(context: &Context) -> Result<String> {
+    let (detected, plan) = plan(context).await?;
+    let mut text = announce(context, Some(&plan.target))?;
+    text += &plan::render(&plan.changes, &plan.desired, &detected, &context.host)?;
+    if !context.options.offline {
+        text += "verify: run a Wasm container through CRI, and go back where that fails\n";
+        if let Some(node) = &context.options.node {
+            text += &format!("label node {node}: {READY}, {READY_ALIAS}, {VERSION}\n");
+        }
+    }
+    Ok(text)
+}
+
+/// What an installation and the plan of one begin with.
+async fn begin(context: &Context) -> Result<(Detected, Candidate, Writer)> {
+    let detected = context.detect().await?;
+    context
+        .host
+        .require_writable(detected.preset, &context.options.records(), false)?;
+    let candidate = Candidate::read(&context.options.shim).await?;
+    Ok((detected, candidate, context.store.lock()?))
 }
 
 /// Installs or upgrades, verifies, and goes back to the earlier state where anything fails.
@@ -53,31 +77,27 @@ pub async fn plan(context: &Context) -> Result<(Detected, Plan)> {
 /// # Errors
 /// The reason; [`Error::RolledBack`] where something had been changed already.
 pub async fn install(context: &Context) -> Result<Outcome> {
-    let detected = context.detect().await?;
-    let dir = context.options.records();
-    context.host.require_writable(detected.preset, &dir, false)?;
-    let candidate = Candidate::read(&context.options.shim).await?;
-    let _lock = Lock::take(&context.host, &dir)?;
+    let (detected, candidate, store) = begin(context).await?;
     let target = plan::target(&candidate, &context.options, &detected);
-    if let Some(mut journal) = recover(context, &detected, Some(&target)).await? {
+    if let Some(mut journal) = recover(context, &store, &detected, Some(&target)).await? {
         // An operator may take days; every look in the meantime comes by here.
         if !matches!(detected.restart, RestartBy::Operator(_)) {
             journal.resumed += 1;
-            context.store.write_journal(&journal)?;
+            store.write_journal(&journal)?;
         }
-        return finish(context, &detected, &mut journal).await;
+        return finish(context, &store, &detected, &mut journal).await;
     }
-    let plan = match plan::install(&context.host, &context.options, &detected, &context.store, candidate).await {
+    let plan = match plan::install(&context.host, &context.options, &detected, &store, candidate).await {
         Ok(plan) => plan,
         Err(refusal) => {
-            tidy(context)?;
+            tidy(context, &store)?;
             return Err(refusal);
         }
     };
     if plan.changes.is_empty() {
-        context.store.collect()?;
+        store.collect()?;
         if !context.options.offline {
-            verify(context, &detected, &Before::default()).await?;
+            require_verified(context, &store, &detected, &RunningBefore::default()).await?;
         }
         return Ok(Outcome::Unchanged);
     }
@@ -87,22 +107,22 @@ pub async fn install(context: &Context) -> Result<Outcome> {
         plan.changes.clone(),
         Some(plan.record.clone()),
     );
-    context.store.write_journal(&journal)?;
-    match apply(context, &detected, &plan, &journal).await {
-        Ok(()) => finish(context, &detected, &mut journal).await,
-        Err(cause) => Err(undone(context, &detected, &journal, cause).await),
+    store.write_journal(&journal)?;
+    match apply(context, &store, &detected, &plan, &journal).await {
+        Ok(()) => finish(context, &store, &detected, &mut journal).await,
+        Err(cause) => Err(undone(context, &store, &detected, &journal, cause).await),
     }
 }
 
 /// Makes the changes: first the shim, then, once it has run on the host, everything that makes containerd use it.
-async fn apply(context: &Context, detected: &Detected, plan: &Plan, journal: &Journal) -> Result<()> {
+async fn apply(context: &Context, store: &Writer, detected: &Detected, plan: &Plan, journal: &Journal) -> Result<()> {
     let label = context.label_from(detected);
-    let is_program = |wish: &Wanted| matches!(wish.want, Want::Program { .. });
+    let is_program = |item: &DesiredPath| matches!(item.state, DesiredState::Program { .. });
     let program = plan
-        .wanted
+        .desired
         .iter()
-        .find(|wish| is_program(wish))
-        .map(|wish| wish.path.clone());
+        .find(|item| is_program(item))
+        .map(|item| item.path.clone());
     let shim = journal
         .changes
         .iter()
@@ -112,54 +132,47 @@ async fn apply(context: &Context, detected: &Detected, plan: &Plan, journal: &Jo
         changes: changes.to_vec(),
         ..journal.clone()
     };
-    part(&journal.changes[..first]).apply(&context.host, &context.store, &plan.wanted, label.as_deref())?;
+    part(&journal.changes[..first]).apply(&context.host, store, &plan.desired, label.as_deref())?;
     if let Some(program) = program.filter(|_| shim.is_some()) {
         context.host.run(&program, &["-v"], SMOKE).await?.success()?;
         info!("{} runs on this host", program.display());
     }
-    part(&journal.changes[first..]).apply(&context.host, &context.store, &plan.wanted, label.as_deref())
+    part(&journal.changes[first..]).apply(&context.host, store, &plan.desired, label.as_deref())
 }
 
 /// Restart, verification, commit; also of an operation that an earlier run began.
-async fn finish(context: &Context, detected: &Detected, journal: &mut Journal) -> Result<Outcome> {
-    match finish_or_fail(context, detected, journal).await {
+async fn finish(context: &Context, store: &Writer, detected: &Detected, journal: &mut Journal) -> Result<Outcome> {
+    match finish_or_fail(context, store, detected, journal).await {
         Ok(outcome) => Ok(outcome),
-        Err(cause) => Err(undone(context, detected, journal, cause).await),
+        Err(cause) => Err(undone(context, store, detected, journal, cause).await),
     }
 }
 
-async fn finish_or_fail(context: &Context, detected: &Detected, journal: &mut Journal) -> Result<Outcome> {
-    let store = &context.store;
+async fn finish_or_fail(
+    context: &Context,
+    store: &Writer,
+    detected: &Detected,
+    journal: &mut Journal,
+) -> Result<Outcome> {
     if !context.options.offline {
-        let cri = context.cri(detected)?;
-        let mut before = Before {
-            containers: journal.running.clone(),
-            time: plan::now(),
-        };
+        let mut before = running_before(detected, journal);
         if journal.changes_config() && journal.phase < Phase::Verifying {
-            let resumed = journal.phase == Phase::Restarting;
-            // An interrupted run may have come as far as the restart; the running daemon's answer tells.
-            let done = resumed && cri.has_handler(&context.options.handler).await.unwrap_or(false);
-            if !done {
-                if !resumed {
-                    // A daemon that is down has nothing to lose.
-                    journal.running = cri.running().await.unwrap_or_default();
-                    before.containers.clone_from(&journal.running);
-                    journal.phase = Phase::Restarting;
-                    store.write_journal(journal)?;
-                }
-                if let Restarted::Awaited(how) = service::restart(&context.host, &detected.restart, &cri).await? {
-                    return Ok(Outcome::Awaiting(how));
+            match restart(context, store, detected, journal).await? {
+                Restart::Awaited(how) => return Ok(Outcome::Awaiting(how)),
+                Restart::DoneEarlier => {}
+                Restart::Done => {
+                    before = running_before(detected, journal);
+                    before.ended.until = None;
                 }
             }
             journal.phase = Phase::Verifying;
             store.write_journal(journal)?;
         }
-        verify(context, detected, &before).await?;
+        require_verified(context, store, detected, &before).await?;
     }
     store.commit(journal)?;
     if !context.options.offline
-        && let Err(error) = collect(context, detected).await
+        && let Err(error) = collect(context, store, detected).await
     {
         // The node is fine; the next run tries again.
         warn!("old versions were not collected: {error}");
@@ -167,53 +180,34 @@ async fn finish_or_fail(context: &Context, detected: &Detected, journal: &mut Jo
     Ok(Outcome::Installed)
 }
 
-/// Removes versions of the shim that no pod can need any more.
-///
-/// # Errors
-/// A containerd that does not answer, a file that cannot be removed.
-pub(super) async fn collect(context: &Context, detected: &Detected) -> Result<()> {
-    let Context { host, options, store } = context;
-    let Some(mut record) = store.record()? else {
-        return Ok(());
-    };
-    let cri: Cri = context.cri(detected)?;
-    let oldest = cri
-        .pods_of(&options.handler)
-        .await?
-        .iter()
-        .map(|pod| pod.created_at)
-        .min();
-    let gone: Vec<String> = obsolete(host, options, &record, oldest)
-        .into_iter()
-        .map(|version| version.name.clone())
-        .collect();
-    if gone.is_empty() {
-        return Ok(());
+/// How containerd came to read its changed configuration.
+enum Restart {
+    /// This run has had it restarted.
+    Done,
+    /// An interrupted run had.
+    DoneEarlier,
+    /// The operator must, as told.
+    Awaited(&'static str),
+}
+
+/// Restarts containerd, once: the journal knows which containers ran before that.
+async fn restart(context: &Context, store: &Writer, detected: &Detected, journal: &mut Journal) -> Result<Restart> {
+    let cri = context.cri(detected)?;
+    if journal.phase == Phase::Restarting {
+        // An interrupted run may have come as far as the restart; the running daemon's answer tells.
+        if cri.has_handler(&context.options.handler).await.unwrap_or(false) {
+            return Ok(Restart::DoneEarlier);
+        }
+    } else {
+        journal.running_at = plan::now();
+        journal.running = cri.running_if_up().await?;
+        journal.phase = Phase::Restarting;
+        store.write_journal(journal)?;
     }
-    let absent = |path| Wanted {
-        path,
-        role: Role::File,
-        want: Want::Absent,
-        pristine: None,
-    };
-    let paths = gone
-        .iter()
-        .flat_map(|name| [options.version_file(name), options.version_dir(name)]);
-    let wanted: Vec<Wanted> = paths.map(absent).collect();
-    let changes = prepare(host, store, &wanted)?;
-    record.versions.retain(|version| !gone.contains(&version.name));
-    record
-        .changes
-        .retain(|change| !wanted.iter().any(|wish| wish.path == change.path));
-    debug_assert!(changes.iter().all(|change| change.after == State::Absent));
-    let journal = Journal::new(Operation::Install, "collect", changes, Some(record));
-    store.write_journal(&journal)?;
-    if let Err(cause) = journal.apply(host, store, &wanted, None) {
-        return Err(undone(context, detected, &journal, cause).await);
-    }
-    store.commit(&journal)?;
-    info!("removed unused versions of the shim: {}", gone.join(", "));
-    Ok(())
+    Ok(match service::restart(&context.host, &detected.restart, &cri).await? {
+        Restarted::Done => Restart::Done,
+        Restarted::Awaited(how) => Restart::Awaited(how),
+    })
 }
 
 impl std::fmt::Display for Outcome {
@@ -235,29 +229,4 @@ impl Outcome {
             _ => "installed; containerd will use it from its next start; not verified",
         }
     }
-}
-
-/// Removes what a plan needed: on a host where nothing is installed, nothing stays.
-fn tidy(context: &Context) -> Result<()> {
-    context.store.collect()?;
-    if context.store.record()?.is_none() && context.store.journal()?.is_none() {
-        remove_records(context)?;
-    }
-    Ok(())
-}
-
-/// Removes the installer's own records, and the state directory if nothing else is in it.
-pub(super) fn remove_records(context: &Context) -> Result<()> {
-    let records = context.host.path(&context.options.records())?;
-    match std::fs::remove_dir_all(&records) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", records)(error)),
-        _ => {}
-    }
-    let state = context.host.path(&context.options.state_dir)?;
-    remove_tree_if_empty(&state, &state)
-}
-
-/// Locks are taken by operations, never by their parts.
-pub(super) fn lock(context: &Context) -> Result<Lock, Error> {
-    Lock::take(&context.host, &context.options.records())
 }

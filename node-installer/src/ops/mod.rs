@@ -1,10 +1,13 @@
 //! The operations: what a command does from its beginning to its end.
 
-pub(crate) mod install;
+mod install;
+mod records;
 mod recover;
 mod rollback;
+mod stands;
 mod uninstall;
 mod verify;
+mod versions;
 
 use std::path::Path;
 
@@ -17,10 +20,11 @@ use crate::{
     txn::Store,
 };
 
-pub use install::{Outcome, install, plan};
-pub use rollback::rollback;
-pub use uninstall::uninstall;
-pub use verify::{Before, stands, verify};
+pub use install::{Outcome, install, plan, plan_install};
+pub use rollback::{plan_rollback, rollback};
+pub use stands::stands;
+pub use uninstall::{plan_uninstall, uninstall};
+pub use verify::verify;
 
 /// What every operation works with.
 #[derive(Clone, Debug)]

@@ -1,23 +1,30 @@
 //! The removal of everything that an installation brought.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, path::PathBuf, time::Duration};
 
+use k8s_cri::v1::PodSandbox;
 use tracing::{info, warn};
 
 use super::{
     Context,
-    install::{lock, remove_records},
-    recover::{recover, undone},
-    verify::{Before, require_alive},
+    records::{remove_empty_state, remove_records},
+    recover::{announce, recover, undone},
+    verify::{RunningBefore, require_alive},
 };
 use crate::{
+    cri::Ended,
     detect::Detected,
     error::{Error, Result},
-    plan::{now, without_ours},
+    plan::{self, now, without_ours},
     service::{self, READY, Restarted},
-    txn::{Change, Journal, Operation, Phase, Record, Role, State, Want, Wanted, digest, prepare},
+    txn::{
+        Change, DesiredPath, DesiredState, Journal, Operation, Phase, Record, Role, State, Writer, compare, digest,
+        prepare,
+    },
 };
 
+/// What is said where there is nothing to remove.
+const NOTHING: &str = "nothing is installed";
 /// How long CRI may take to forget a handler.
 const FORGET: Duration = Duration::from_secs(60);
 
@@ -32,47 +39,80 @@ pub async fn uninstall(context: &Context) -> Result<String> {
     let options = &context.options;
     if !context.host.exists(options.records()) {
         // An uninstall that was killed at its very end may have left the directory above, empty.
-        remove_records(context)?;
-        return Ok("nothing is installed".into());
+        remove_empty_state(context)?;
+        return Ok(NOTHING.into());
     }
-    let _lock = lock(context)?;
-    recover(context, &detected, None).await?;
-    let Some(record) = context.store.record()? else {
-        remove_state(context)?;
+    let store = context.store.lock()?;
+    recover(context, &store, &detected, None).await?;
+    let Some(record) = store.record()? else {
+        remove_state(context, &store)?;
         return Ok("nothing was installed; left-over records were removed".into());
     };
     if !options.offline && !options.force {
         require_unused(context, &detected).await?;
     }
-    let wanted = wishes(context, &record)?;
-    let changes: Vec<Change> = prepare(&context.host, &context.store, &wanted)?;
-    let changes = to_pristine(&record, &wanted, changes);
+    let desired = pristine_paths(context, &record)?;
+    let changes: Vec<Change> = prepare(&context.host, &store, &desired)?;
+    let changes = to_pristine(&record, &desired, changes);
     let mut journal = Journal::new(Operation::Uninstall, "uninstall", changes, None);
-    context.store.write_journal(&journal)?;
-    let done = remove(context, &detected, &mut journal, &wanted).await;
+    store.write_journal(&journal)?;
+    let done = remove(context, &store, &detected, &mut journal, &desired).await;
     let outcome = match done {
         Ok(outcome) => outcome,
-        Err(cause) => return Err(undone(context, &detected, &journal, cause).await),
+        Err(cause) => return Err(undone(context, &store, &detected, &journal, cause).await),
     };
-    context.store.commit(&journal)?;
-    remove_state(context)?;
+    store.commit(&journal)?;
+    remove_state(context, &store)?;
     Ok(outcome)
 }
 
-async fn remove(context: &Context, detected: &Detected, journal: &mut Journal, wanted: &[Wanted]) -> Result<String> {
-    journal.apply(&context.host, &context.store, wanted, None)?;
+/// Says what an uninstall would do. Nothing is written, and no lock is taken.
+///
+/// # Errors
+/// As [`uninstall`], where that would be refused.
+pub async fn plan_uninstall(context: &Context) -> Result<String> {
+    let detected = context.detect().await?;
+    let Context { host, options, store } = context;
+    let mut text = announce(context, None)?;
+    let Some(record) = store.record()? else {
+        return Ok(if text.is_empty() { NOTHING.into() } else { text });
+    };
+    if !options.offline && !options.force {
+        match require_unused(context, &detected).await {
+            Err(Error::InUse(_)) if options.drain => {
+                let pods = context.cri(&detected)?.pods_of(&options.handler).await?;
+                let names: Vec<String> = pods.iter().map(name).collect();
+                text += &format!("evict pods: {}\n", names.join(", "));
+            }
+            other => other?,
+        }
+    }
+    let desired = pristine_paths(context, &record)?;
+    let changes = to_pristine(&record, &desired, compare(host, store, &desired)?);
+    text += &plan::render(&changes, &desired, &detected, host)?;
+    for dir in state_dirs(context).iter().filter(|dir| host.exists(dir)) {
+        text += &format!("remove directory {} with all that is in it\n", dir.display());
+    }
+    Ok(text)
+}
+
+async fn remove(
+    context: &Context,
+    store: &Writer,
+    detected: &Detected,
+    journal: &mut Journal,
+    desired: &[DesiredPath],
+) -> Result<String> {
+    journal.apply(&context.host, store, desired, None)?;
     let gone = "uninstalled".to_owned();
     if context.options.offline || !journal.changes_config() {
         return Ok(gone);
     }
     let cri = context.cri(detected)?;
-    let before = Before {
-        containers: cri.running().await.unwrap_or_default(),
-        time: now(),
-    };
     journal.phase = Phase::Restarting;
-    journal.running.clone_from(&before.containers);
-    context.store.write_journal(journal)?;
+    journal.running_at = now();
+    journal.running = cri.running_if_up().await?;
+    store.write_journal(journal)?;
     match service::restart(&context.host, &detected.restart, &cri).await? {
         // The files are gone; the daemon that still knows the handler merely fails pods that nobody creates.
         Restarted::Awaited(how) => {
@@ -84,8 +124,21 @@ async fn remove(context: &Context, detected: &Detected, journal: &mut Journal, w
     }
     cri.wait_ready(READY).await?;
     cri.wait_handler(&context.options.handler, false, FORGET).await?;
+    let before = RunningBefore {
+        containers: journal.running.clone(),
+        ended: Ended {
+            since: journal.running_at,
+            until: None,
+        },
+    };
     require_alive(&cri, &before).await?;
     Ok(format!("{gone}; containerd was restarted, all containers run on"))
+}
+
+/// Namespace and name of a pod.
+fn name(pod: &PodSandbox) -> String {
+    let metadata = pod.metadata.clone().unwrap_or_default();
+    format!("{}/{}", metadata.namespace, metadata.name)
 }
 
 /// Refuses while sandboxes of the handler are ready.
@@ -94,10 +147,6 @@ async fn require_unused(context: &Context, detected: &Detected) -> Result<()> {
     if pods.is_empty() {
         return Ok(());
     }
-    let name = |pod: &k8s_cri::v1::PodSandbox| {
-        let metadata = pod.metadata.clone().unwrap_or_default();
-        format!("{}/{}", metadata.namespace, metadata.name)
-    };
     let names: Vec<String> = pods.iter().map(name).collect();
     Err(Error::InUse(format!(
         "{} pods of the runtime {:?} run on this node and would lose it: {}. Nothing was changed. Delete or move them, or \
@@ -108,17 +157,17 @@ async fn require_unused(context: &Context, detected: &Detected) -> Result<()> {
     )))
 }
 
-/// Wishes that lead back to the pristine states, in the reverse order of the changes.
-fn wishes(context: &Context, record: &Record) -> Result<Vec<Wanted>> {
-    let mut wanted = Vec::new();
+/// The pristine states that an uninstall goes back to, in the reverse order of the changes.
+fn pristine_paths(context: &Context, record: &Record) -> Result<Vec<DesiredPath>> {
+    let mut desired = Vec::new();
     for change in record.changes.iter().rev() {
         let now = State::of(&context.host, &change.path)?;
-        let want = if now == change.after {
+        let state = if now == change.after {
             match &change.pristine {
-                State::Absent => Want::Absent,
-                State::File { digest, .. } => Want::Text(context.store.read_copy(digest)?),
-                State::Link { target } => Want::Link(target.clone()),
-                State::Dir => Want::Dir,
+                State::Absent => DesiredState::Absent,
+                State::File { digest, .. } => DesiredState::Text(context.store.read_copy(digest)?),
+                State::Link { target } => DesiredState::Link(target.clone()),
+                State::Dir => DesiredState::Dir,
             }
         } else if change.role == Role::Config && matches!(now, State::File { .. }) {
             info!(
@@ -133,8 +182,8 @@ fn wishes(context: &Context, record: &Record) -> Result<Vec<Wanted>> {
                 _ => None,
             };
             match without_ours(&change.path, &text, original.as_deref())? {
-                rest if rest.trim().is_empty() && change.pristine == State::Absent => Want::Absent,
-                rest => Want::Text(rest.into_bytes()),
+                rest if rest.trim().is_empty() && change.pristine == State::Absent => DesiredState::Absent,
+                rest => DesiredState::Text(rest.into_bytes()),
             }
         } else {
             if now != change.pristine {
@@ -145,25 +194,25 @@ fn wishes(context: &Context, record: &Record) -> Result<Vec<Wanted>> {
             }
             continue;
         };
-        wanted.push(Wanted {
+        desired.push(DesiredPath {
             path: change.path.clone(),
             role: change.role,
-            want,
+            state,
             pristine: None,
         });
     }
-    Ok(wanted)
+    Ok(desired)
 }
 
 /// Where the pristine file is restored, its mode and owner are too.
-fn to_pristine(record: &Record, wanted: &[Wanted], changes: Vec<Change>) -> Vec<Change> {
+fn to_pristine(record: &Record, desired: &[DesiredPath], changes: Vec<Change>) -> Vec<Change> {
     let restore = |mut change: Change| {
         let known = record.change(&change.path);
-        let text = wanted
+        let text = desired
             .iter()
-            .find(|wish| wish.path == change.path)
-            .map(|wish| &wish.want);
-        if let (Some(known), Some(Want::Text(bytes))) = (known, text)
+            .find(|item| item.path == change.path)
+            .map(|item| &item.state);
+        if let (Some(known), Some(DesiredState::Text(bytes))) = (known, text)
             && let State::File { digest: pristine, .. } = &known.pristine
             && *pristine == digest(bytes)
         {
@@ -174,15 +223,20 @@ fn to_pristine(record: &Record, wanted: &[Wanted], changes: Vec<Change>) -> Vec<
     changes.into_iter().map(restore).collect()
 }
 
-/// Removes the records, the cache of compiled code and the shim's state, and directories that are empty then.
-fn remove_state(context: &Context) -> Result<()> {
-    let Context { host, options, .. } = context;
-    let dirs = [
+/// Directories that an uninstall removes whole.
+fn state_dirs(context: &Context) -> [PathBuf; 3] {
+    let options = &context.options;
+    [
         options.state_dir.join("aot"),
         options.run_dir.clone(),
         options.records(),
-    ];
-    for dir in dirs {
+    ]
+}
+
+/// Removes the records, the cache of compiled code and the shim's state, and directories that are empty then.
+fn remove_state(context: &Context, store: &Writer) -> Result<()> {
+    let Context { host, options, .. } = context;
+    for dir in state_dirs(context) {
         let here = host.path(&dir)?;
         match fs::remove_dir_all(&here) {
             Ok(()) => {}
@@ -192,5 +246,5 @@ fn remove_state(context: &Context) -> Result<()> {
             Err(error) => return Err(Error::io("remove", here)(error)),
         }
     }
-    remove_records(context)
+    remove_records(context, store)
 }

@@ -4,31 +4,49 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::Context;
+use super::{Context, records::tidy};
 use crate::{
-    cri::{Cri, Probe, logs},
+    cri::{Cri, Ended, Probe, logs},
     detect::Detected,
     error::{Error, Result},
     service::READY,
+    txn::Writer,
 };
 
 /// How long after a restart CRI may take to list a handler. k0s notices a new file and restarts containerd itself.
 const HANDLER: Duration = Duration::from_secs(60);
 
-/// The containers that ran before a restart, and when that was.
+/// The containers that ran before a restart, which must have survived it.
 #[derive(Clone, Debug, Default)]
-pub struct Before {
+pub(super) struct RunningBefore {
     /// Their ids.
     pub containers: Vec<String>,
-    /// Nanoseconds since 1970.
-    pub time: i64,
+    /// Ends in this time count as the restart's.
+    pub ended: Ended,
+}
+
+/// Runs the verification on its own.
+///
+/// # Errors
+/// [`Error::Verify`] names the step that failed; [`Error::Locked`] where another installer works on the host.
+pub async fn verify(context: &Context) -> Result<()> {
+    let detected = context.detect().await?;
+    let store = context.store.lock()?;
+    let verified = require_verified(context, &store, &detected, &RunningBefore::default()).await;
+    let tidied = tidy(context, &store);
+    verified.and(tidied)
 }
 
 /// Requires that the runtime is ready, that the handler is there, that nothing was lost, and that the probe answers.
 ///
 /// # Errors
 /// [`Error::Verify`] names the step that failed.
-pub async fn verify(context: &Context, detected: &Detected, before: &Before) -> Result<()> {
+pub(super) async fn require_verified(
+    context: &Context,
+    store: &Writer,
+    detected: &Detected,
+    before: &RunningBefore,
+) -> Result<()> {
     let cri = context.cri(detected)?;
     let handler = &context.options.handler;
     cri.wait_ready(READY).await?;
@@ -37,7 +55,7 @@ pub async fn verify(context: &Context, detected: &Detected, before: &Before) -> 
     let probe = Probe {
         handler,
         systemd_cgroup: systemd_cgroup(context)?,
-        logs: logs(&context.options.records()),
+        logs: logs(store.dir()),
     };
     cri.probe(&context.host, &probe).await?;
     info!("verified: a Wasm container ran with the handler {handler:?} and answered");
@@ -45,8 +63,8 @@ pub async fn verify(context: &Context, detected: &Detected, before: &Before) -> 
 }
 
 /// Requires that no container was lost by a restart.
-pub(super) async fn require_alive(cri: &Cri, before: &Before) -> Result<()> {
-    let lost = cri.lost(&before.containers, before.time).await?;
+pub(super) async fn require_alive(cri: &Cri, before: &RunningBefore) -> Result<()> {
+    let lost = cri.lost(&before.containers, before.ended).await?;
     if lost.is_empty() {
         return Ok(());
     }
@@ -68,29 +86,4 @@ fn systemd_cgroup(context: &Context) -> Result<bool> {
         .get("SystemdCgroup")
         .and_then(toml_edit::Item::as_bool)
         .unwrap_or(false))
-}
-
-/// Whether an installation that was verified once still stands: its files are as they were left, and CRI has the
-/// handler. Cheap enough to be asked every minute.
-///
-/// # Errors
-/// What is not as it was.
-pub async fn stands(context: &Context) -> Result<()> {
-    let missing = |why: String| Error::Verify { step: "files", why };
-    let record = context
-        .store
-        .record()?
-        .ok_or_else(|| missing("nothing is installed".into()))?;
-    if context.store.journal()?.is_some() {
-        return Err(missing("an operation was interrupted".into()));
-    }
-    for change in &record.changes {
-        if crate::txn::State::of(&context.host, &change.path)? != change.after {
-            return Err(missing(format!("{} was changed", change.path.display())));
-        }
-    }
-    let detected = context.detect().await?;
-    let cri = context.cri(&detected)?;
-    cri.wait_handler(&context.options.handler, true, HANDLER).await?;
-    super::install::collect(context, &detected).await
 }

@@ -4,7 +4,7 @@ mod refusals;
 
 use std::path::{Path, PathBuf};
 
-use super::{parents, push};
+use super::desired::{parents, push};
 use crate::{
     containerd::{
         Effective, Format,
@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     host::Host,
     options::Options,
-    txn::{Role, State, Store, Want, Wanted},
+    txn::{DesiredPath, DesiredState, Role, State, Store, Writer},
 };
 
 /// Name of our drop-in. It sorts behind the numbered files of others; nothing depends on that.
@@ -28,7 +28,7 @@ const BASE: &str = "{{ template \"base\" . }}\n";
 
 /// A planned change of the configuration.
 pub(super) struct Config {
-    pub wanted: Vec<Wanted>,
+    pub desired: Vec<DesiredPath>,
     pub systemd_cgroup: bool,
 }
 
@@ -66,19 +66,19 @@ impl File {
         })
     }
 
-    /// Wishes for the text, and remembers the pristine one where that is not what the file has now.
-    fn wish(&self, host: &Host, text: String, wanted: &mut Vec<Wanted>) -> Result<()> {
-        parents(host, &self.path, wanted)?;
+    /// Adds the text to what is desired, and remembers the pristine one where that is not what the file has now.
+    fn add_to(&self, host: &Host, text: String, desired: &mut Vec<DesiredPath>) -> Result<()> {
+        parents(host, &self.path, desired)?;
         let pristine = self
             .pristine
             .clone()
             .filter(|_| self.pristine != self.now)
             .map(String::into_bytes);
         push(
-            wanted,
+            desired,
             &self.path,
             Role::Config,
-            Want::Text(text.into_bytes()),
+            DesiredState::Text(text.into_bytes()),
             pristine,
         );
         Ok(())
@@ -106,7 +106,7 @@ pub fn without_ours(path: &Path, text: &str, original: Option<&str>) -> Result<S
 }
 
 /// Works out the configuration's change and has it judged by the host's containerd.
-pub(super) async fn plan(host: &Host, options: &Options, detected: &Detected, store: &Store) -> Result<Config> {
+pub(super) async fn plan(host: &Host, options: &Options, detected: &Detected, store: &Writer) -> Result<Config> {
     let planner = Planner {
         host,
         options,
@@ -133,7 +133,8 @@ struct Planner<'a> {
     host: &'a Host,
     options: &'a Options,
     detected: &'a Detected,
-    store: &'a Store,
+    /// The staged copy is written into its directory.
+    store: &'a Writer,
 }
 
 impl Planner<'_> {
@@ -167,15 +168,18 @@ impl Planner<'_> {
         let patterns = imports::patterns(&root.path, &text)?;
         let known = imports::drop_in_dir(&patterns);
         let drop_in = known.clone().unwrap_or_else(|| drop_ins.to_owned()).join(DROP_IN);
-        let mut wanted = Vec::new();
-        let systemd_cgroup = self.drop_in(&root.path, &text, format, &drop_in, &mut wanted).await?;
+        let mut desired = Vec::new();
+        let systemd_cgroup = self.drop_in(&root.path, &text, format, &drop_in, &mut desired).await?;
         if known.is_none() {
             let pattern = format!("{}/*.toml", drop_ins.display());
-            root.wish(self.host, imports::add(&root.path, &text, &pattern)?, &mut wanted)?;
+            root.add_to(self.host, imports::add(&root.path, &text, &pattern)?, &mut desired)?;
         } else if root.now != root.pristine {
-            root.wish(self.host, text, &mut wanted)?;
+            root.add_to(self.host, text, &mut desired)?;
         }
-        Ok(Config { wanted, systemd_cgroup })
+        Ok(Config {
+            desired,
+            systemd_cgroup,
+        })
     }
 
     /// A file that our block goes into.
@@ -200,10 +204,10 @@ impl Planner<'_> {
         let result = block::insert(&file.path, &text, &self.runtime(), format, &others)?;
         let after = self.evaluate(&file.path, &result, None).await?;
         self.judge(&before, &after)?;
-        let mut wanted = Vec::new();
-        file.wish(self.host, result, &mut wanted)?;
+        let mut desired = Vec::new();
+        file.add_to(self.host, result, &mut desired)?;
         Ok(Config {
-            wanted,
+            desired,
             systemd_cgroup: before.systemd_cgroup(),
         })
     }
@@ -219,11 +223,14 @@ impl Planner<'_> {
         let text = block::cut(&rendered).unwrap_or(rendered);
         let format = Format::of(&path, &text)?;
         let known = imports::drop_in_dir(&imports::patterns(&path, &text)?);
-        let mut wanted = Vec::new();
+        let mut desired = Vec::new();
         if let Some(drop_ins) = known.filter(|_| self.detected.program.version.merges_drop_ins()) {
             let drop_in = drop_ins.join(DROP_IN);
-            let systemd_cgroup = self.drop_in(&path, &text, format, &drop_in, &mut wanted).await?;
-            return Ok(Config { wanted, systemd_cgroup });
+            let systemd_cgroup = self.drop_in(&path, &text, format, &drop_in, &mut desired).await?;
+            return Ok(Config {
+                desired,
+                systemd_cgroup,
+            });
         }
         // Which template was used shows in what came out of it.
         let name = if format >= Format::V3 {
@@ -239,13 +246,13 @@ impl Planner<'_> {
         let after = block::insert(&path, &text, &self.runtime(), format, "")?;
         let after = self.evaluate(&path, &after, None).await?;
         self.judge(&before, &after)?;
-        template.wish(
+        template.add_to(
             self.host,
             block::append(&base, &self.runtime().tables(format)),
-            &mut wanted,
+            &mut desired,
         )?;
         Ok(Config {
-            wanted,
+            desired,
             systemd_cgroup: before.systemd_cgroup(),
         })
     }
@@ -282,18 +289,18 @@ impl Planner<'_> {
         self.require_free(merged_path, &before)?;
         let after = block::insert(merged_path, &merged, &self.runtime(), format, "")?;
         self.judge(&before, &self.evaluate(merged_path, &after, None).await?)?;
-        let mut wanted = Vec::new();
-        parents(self.host, &file.path, &mut wanted)?;
+        let mut desired = Vec::new();
+        parents(self.host, &file.path, &mut desired)?;
         let ours = block::drop_in(&self.runtime().tables(format));
         push(
-            &mut wanted,
+            &mut desired,
             &file.path,
             Role::Config,
-            Want::Text(ours.into_bytes()),
+            DesiredState::Text(ours.into_bytes()),
             None,
         );
         Ok(Config {
-            wanted,
+            desired,
             systemd_cgroup: before.systemd_cgroup(),
         })
     }
@@ -306,7 +313,7 @@ impl Planner<'_> {
         text: &str,
         format: Format,
         path: &Path,
-        wanted: &mut Vec<Wanted>,
+        desired: &mut Vec<DesiredPath>,
     ) -> Result<bool> {
         let ours = block::drop_in(&self.runtime().tables(format));
         let file = File::read(self.host, self.store, path)?;
@@ -324,8 +331,8 @@ impl Planner<'_> {
             ..staged
         };
         self.judge(&before, &self.stage(&after).await?)?;
-        parents(self.host, path, wanted)?;
-        push(wanted, path, Role::Config, Want::Text(ours.into_bytes()), None);
+        parents(self.host, path, desired)?;
+        push(desired, path, Role::Config, DesiredState::Text(ours.into_bytes()), None);
         Ok(before.systemd_cgroup())
     }
 
@@ -340,7 +347,7 @@ impl Planner<'_> {
     }
 
     async fn stage(&self, staged: &Staged<'_>) -> Result<Effective> {
-        let dir = self.options.records().join("stage");
+        let dir = self.store.dir().join("stage");
         staged.evaluate(self.host, &self.detected.program, &dir).await
     }
 

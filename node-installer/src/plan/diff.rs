@@ -2,43 +2,38 @@
 
 use std::fmt::Write as _;
 
-use super::Plan;
 use crate::{
     detect::{Detected, RestartBy},
     error::Result,
     host::Host,
-    txn::{Journal, Operation, State, Want},
+    txn::{Change, DesiredPath, DesiredState, State, changes_config},
 };
 
 /// Lines shown around a change.
 const CONTEXT: usize = 3;
 
-/// The plan, one paragraph for each path.
+/// Changes, one paragraph for each path, and what becomes of containerd.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn render(plan: &Plan, detected: &Detected, host: &Host) -> Result<String> {
+pub fn render(changes: &[Change], desired: &[DesiredPath], detected: &Detected, host: &Host) -> Result<String> {
     let mut text = String::new();
-    for change in &plan.changes {
+    for change in changes {
         let path = change.path.display();
-        let want = plan
-            .wanted
-            .iter()
-            .find(|wish| wish.path == change.path)
-            .map(|wish| &wish.want);
+        let item = desired.iter().find(|item| item.path == change.path);
         // Writing into a string does not fail.
-        let _ = match want {
-            Some(Want::Dir) => writeln!(text, "create directory {path}"),
-            Some(Want::Link(target)) => match &change.before {
+        let _ = match item.map(|item| &item.state) {
+            Some(DesiredState::Dir) => writeln!(text, "create directory {path}"),
+            Some(DesiredState::Link(target)) => match &change.before {
                 State::Link { target: old } => {
                     writeln!(text, "turn link {path}: {} -> {}", old.display(), target.display())
                 }
                 _ => writeln!(text, "create link {path} -> {}", target.display()),
             },
-            Some(Want::Program { digest, .. }) => writeln!(text, "install {path} (sha256 {digest})"),
-            Some(Want::Text(new)) => {
-                let old = host.read_text(&change.path)?.unwrap_or_default();
-                let new = String::from_utf8_lossy(new);
+            Some(DesiredState::Program { digest, .. }) => writeln!(text, "install {path} (sha256 {digest})"),
+            Some(DesiredState::Text(new)) => {
+                let old = host.read(&change.path)?.unwrap_or_default();
+                let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(new));
                 let from = if change.before == State::Absent {
                     "/dev/null".into()
                 } else {
@@ -46,15 +41,17 @@ pub fn render(plan: &Plan, detected: &Detected, host: &Host) -> Result<String> {
                 };
                 writeln!(text, "--- {from}\n+++ {path}\n{}", hunk(&old, &new).trim_end())
             }
-            Some(Want::Absent) | None => writeln!(text, "remove {path}"),
+            Some(DesiredState::Absent) | None => match change.before {
+                State::Dir => writeln!(text, "remove directory {path}, if nothing else is in it"),
+                _ => writeln!(text, "remove {path}"),
+            },
         };
     }
-    if plan.changes.is_empty() {
+    if changes.is_empty() {
         text.push_str("nothing to change\n");
         return Ok(text);
     }
-    let journal = Journal::new(Operation::Install, &plan.target, plan.changes.clone(), None);
-    let restart = match (&detected.restart, journal.changes_config()) {
+    let restart = match (&detected.restart, changes_config(changes)) {
         (_, false) => "containerd is not restarted".to_owned(),
         (RestartBy::ByItself, true) => "containerd is restarted by the distribution".into(),
         (how, true) => format!("restart containerd: {how}"),

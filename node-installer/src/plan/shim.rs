@@ -6,12 +6,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{parents, push};
+use super::desired::{parents, push};
 use crate::{
     error::{Error, Result},
     host::Host,
     options::Options,
-    txn::{Record, Role, Version, Want, Wanted, digest_of_file},
+    txn::{DesiredPath, DesiredState, Record, Role, Version, digest_of_file},
 };
 
 /// Digits of the digest in a version's name: enough to tell builds of one version apart.
@@ -52,21 +52,21 @@ impl Candidate {
         })
     }
 
-    /// Wishes for its file and directories.
-    pub(super) fn wish(&self, host: &Host, options: &Options, wanted: &mut Vec<Wanted>) -> Result<()> {
+    /// Adds its file and directories to what is desired.
+    pub(super) fn add_to(&self, host: &Host, options: &Options, desired: &mut Vec<DesiredPath>) -> Result<()> {
         let file = options.version_file(&self.name);
-        parents(host, &file, wanted)?;
-        let program = Want::Program {
+        parents(host, &file, desired)?;
+        let program = DesiredState::Program {
             source: self.source.clone(),
             digest: self.digest.clone(),
         };
-        push(wanted, &file, Role::File, program, None);
+        push(desired, &file, Role::File, program, None);
         Ok(())
     }
 
     /// Makes it the current version of a record.
     pub(super) fn become_current(&self, record: &mut Record) {
-        record.held = None;
+        record.rolled_back_from = None;
         if record.current().is_some_and(|current| current.digest == self.digest) {
             return;
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Change, Journal, Role, State, Store, digest,
+    Change, Journal, Role, State, Store, Writer, digest,
     durable::{self, Source},
     state::digest_of_file,
 };
@@ -14,7 +14,7 @@ use crate::{
 
 /// What is to be at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum DesiredState {
     /// Nothing.
     Absent,
     /// A file of this content. An existing file's owner and mode are kept.
@@ -32,59 +32,45 @@ pub enum Want {
     Dir,
 }
 
-/// A wish for a path of the host.
+/// A path of the host with what is to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredPath {
     /// The path on the host.
     pub path: PathBuf,
     /// What it is for.
     pub role: Role,
     /// What is to be there.
-    pub want: Want,
+    pub state: DesiredState,
     /// The content that there would be without Tandem, where that is not what there is now.
     pub pristine: Option<Vec<u8>>,
 }
 
-/// Compares the wishes with the host and keeps a copy of everything that will be replaced. What is as wanted already
-/// is left out.
+/// Compares what is to be with what is on the host. Paths that are as desired already are left out. Nothing is written.
 ///
 /// # Errors
-/// Where something cannot be read or copied; nothing but the store was written.
-pub fn prepare(host: &Host, store: &Store, wanted: &[Wanted]) -> Result<Vec<Change>> {
+/// What cannot be read.
+pub fn compare(host: &Host, store: &Store, desired: &[DesiredPath]) -> Result<Vec<Change>> {
     let record = store.record()?;
     let mut changes = Vec::new();
-    for Wanted {
-        path,
-        role,
-        want,
-        pristine,
-    } in wanted
-    {
-        let before = State::of(host, path)?;
-        let after = expected(want, &before)?;
+    for item in desired {
+        let before = State::of(host, &item.path)?;
+        let after = expected(&item.state, &before)?;
         if before == after {
             continue;
         }
-        let known = record.as_ref().and_then(|record| record.change(path));
-        let pristine = match (pristine, known, &before) {
-            (Some(bytes), _, State::File { mode, owner, .. }) => {
-                let state = State::File {
-                    digest: digest(bytes),
-                    mode: *mode,
-                    owner: *owner,
-                };
-                keep_bytes(store, bytes)?;
-                state
-            }
+        let known = record.as_ref().and_then(|record| record.change(&item.path));
+        let pristine = match (&item.pristine, known, &before) {
+            (Some(bytes), _, State::File { mode, owner, .. }) => State::File {
+                digest: digest(bytes),
+                mode: *mode,
+                owner: *owner,
+            },
             (None, Some(known), _) => known.pristine.clone(),
             _ => before.clone(),
         };
-        if let State::File { digest, .. } = &before {
-            store.keep(&host.path_of_link(path)?, digest)?;
-        }
         changes.push(Change {
-            path: path.clone(),
-            role: *role,
+            path: item.path.clone(),
+            role: item.role,
             before,
             after,
             pristine,
@@ -93,33 +79,44 @@ pub fn prepare(host: &Host, store: &Store, wanted: &[Wanted]) -> Result<Vec<Chan
     Ok(changes)
 }
 
-fn keep_bytes(store: &Store, bytes: &[u8]) -> Result<()> {
-    let copy = store.copy_of(&digest(bytes))?;
-    if let Some(parent) = copy.parent() {
-        std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+/// As [`compare`], and keeps a copy of every file that will be replaced and of every pristine text.
+///
+/// # Errors
+/// What cannot be read or copied; only the store was written.
+pub fn prepare(host: &Host, store: &Writer, desired: &[DesiredPath]) -> Result<Vec<Change>> {
+    let changes = compare(host, store, desired)?;
+    for change in &changes {
+        let State::File { digest: before, .. } = &change.before else {
+            continue;
+        };
+        store.keep(&host.path_of_link(&change.path)?, before)?;
+        let item = desired.iter().find(|item| item.path == change.path);
+        if let Some(bytes) = item.and_then(|item| item.pristine.as_deref()) {
+            store.keep_bytes(bytes)?;
+        }
     }
-    durable::write_atomic(&copy, bytes, 0o600)
+    Ok(changes)
 }
 
-fn expected(want: &Want, before: &State) -> Result<State> {
+fn expected(desired: &DesiredState, before: &State) -> Result<State> {
     let (mode, owner) = match before {
         State::File { mode, owner, .. } => (*mode, *owner),
         _ => (0o644, (0, 0)),
     };
-    Ok(match want {
-        Want::Absent => State::Absent,
-        Want::Text(bytes) => State::File {
+    Ok(match desired {
+        DesiredState::Absent => State::Absent,
+        DesiredState::Text(bytes) => State::File {
             digest: digest(bytes),
             mode,
             owner,
         },
-        Want::Program { digest, .. } => State::File {
+        DesiredState::Program { digest, .. } => State::File {
             digest: digest.clone(),
             mode: 0o755,
             owner: (0, 0),
         },
-        Want::Link(target) => State::Link { target: target.clone() },
-        Want::Dir => State::Dir,
+        DesiredState::Link(target) => State::Link { target: target.clone() },
+        DesiredState::Dir => State::Dir,
     })
 }
 
@@ -128,17 +125,17 @@ impl Journal {
     ///
     /// # Errors
     /// The first change that fails; [`Journal::undo`] goes back from there.
-    pub fn apply(&self, host: &Host, store: &Store, wanted: &[Wanted], label_from: Option<&Path>) -> Result<()> {
+    pub fn apply(&self, host: &Host, store: &Writer, desired: &[DesiredPath], label_from: Option<&Path>) -> Result<()> {
         for change in &self.changes {
-            let want = wanted.iter().find(|wanted| wanted.path == change.path);
+            let item = desired.iter().find(|item| item.path == change.path);
             let path = host.path_of_link(&change.path)?;
-            match (&change.after, want.map(|wanted| &wanted.want)) {
-                (State::File { mode, owner, .. }, Some(Want::Text(bytes))) => {
+            match (&change.after, item.map(|item| &item.state)) {
+                (State::File { mode, owner, .. }, Some(DesiredState::Text(bytes))) => {
                     // An edited file keeps its own label; a new one gets its directory's by the policy.
                     let label = path.exists().then_some(path.as_path());
                     durable::replace(&path, &Source::Bytes(bytes), *mode, Some(*owner), label)?;
                 }
-                (State::File { digest, mode, owner }, Some(Want::Program { source, .. })) => {
+                (State::File { digest, mode, owner }, Some(DesiredState::Program { source, .. })) => {
                     durable::replace(&path, &Source::File(source), *mode, Some(*owner), label_from)?;
                     let found = digest_of_file(&path).map_err(Error::io("read", &path))?;
                     if found != *digest {
@@ -157,7 +154,7 @@ impl Journal {
     ///
     /// # Errors
     /// A change that cannot be undone.
-    pub fn undo(&self, host: &Host, store: &Store) -> Result<Vec<PathBuf>> {
+    pub fn undo(&self, host: &Host, store: &Writer) -> Result<Vec<PathBuf>> {
         let mut foreign = Vec::new();
         for change in self.changes.iter().rev() {
             let path = host.path_of_link(&change.path)?;
@@ -215,32 +212,32 @@ mod tests {
     struct Fixture {
         dir: tempfile::TempDir,
         host: Host,
-        store: Store,
+        store: Writer,
     }
 
     fn fixture() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::tree(dir.path());
-        let store = Store::new(&host, Path::new("/var/lib/tandem/install"));
+        let store = Store::new(&host, Path::new("/var/lib/tandem/install")).lock().unwrap();
         fs::create_dir_all(dir.path().join("etc")).unwrap();
         fs::write(dir.path().join("etc/config.toml"), "old").unwrap();
         Fixture { dir, host, store }
     }
 
-    fn text(path: &str, content: &str) -> Wanted {
-        Wanted {
+    fn text(path: &str, content: &str) -> DesiredPath {
+        DesiredPath {
             path: path.into(),
             role: Role::Config,
-            want: Want::Text(content.into()),
+            state: DesiredState::Text(content.into()),
             pristine: None,
         }
     }
 
-    fn wishes() -> Vec<Wanted> {
-        let dir = Wanted {
+    fn desired_paths() -> Vec<DesiredPath> {
+        let dir = DesiredPath {
             path: "/etc/conf.d".into(),
             role: Role::File,
-            want: Want::Dir,
+            state: DesiredState::Dir,
             pristine: None,
         };
         vec![
@@ -254,12 +251,12 @@ mod tests {
     fn an_operation_stopped_after_any_number_of_changes_is_undone() {
         for done in 0..=3 {
             let f = fixture();
-            let changes = prepare(&f.host, &f.store, &wishes()).unwrap();
+            let changes = prepare(&f.host, &f.store, &desired_paths()).unwrap();
             let journal = Journal::new(Operation::Install, "t", changes, None);
             f.store.write_journal(&journal).unwrap();
             let mut partial = journal.clone();
             partial.changes.truncate(done);
-            partial.apply(&f.host, &f.store, &wishes(), None).unwrap();
+            partial.apply(&f.host, &f.store, &desired_paths(), None).unwrap();
             assert_eq!(journal.undo(&f.host, &f.store).unwrap(), [] as [PathBuf; 0]);
             assert_eq!(fs::read_to_string(f.dir.path().join("etc/config.toml")).unwrap(), "old");
             assert!(!f.dir.path().join("etc/conf.d").exists());
@@ -269,19 +266,19 @@ mod tests {
     #[test]
     fn what_is_as_wanted_already_is_no_change() {
         let f = fixture();
-        let changes = prepare(&f.host, &f.store, &wishes()).unwrap();
+        let changes = prepare(&f.host, &f.store, &desired_paths()).unwrap();
         Journal::new(Operation::Install, "t", changes, None)
-            .apply(&f.host, &f.store, &wishes(), None)
+            .apply(&f.host, &f.store, &desired_paths(), None)
             .unwrap();
-        assert_eq!(prepare(&f.host, &f.store, &wishes()).unwrap(), []);
+        assert_eq!(prepare(&f.host, &f.store, &desired_paths()).unwrap(), []);
     }
 
     #[test]
     fn a_file_that_somebody_else_changed_is_left_alone_and_named() {
         let f = fixture();
-        let changes = prepare(&f.host, &f.store, &wishes()).unwrap();
+        let changes = prepare(&f.host, &f.store, &desired_paths()).unwrap();
         let journal = Journal::new(Operation::Install, "t", changes, None);
-        journal.apply(&f.host, &f.store, &wishes(), None).unwrap();
+        journal.apply(&f.host, &f.store, &desired_paths(), None).unwrap();
         fs::write(f.dir.path().join("etc/config.toml"), "theirs").unwrap();
         let foreign = journal.undo(&f.host, &f.store).unwrap();
         assert_eq!(foreign, [Path::new("/etc/config.toml")]);
@@ -295,7 +292,7 @@ mod tests {
     #[test]
     fn copies_live_as_long_as_somebody_may_need_them() {
         let f = fixture();
-        let changes = prepare(&f.host, &f.store, &wishes()).unwrap();
+        let changes = prepare(&f.host, &f.store, &desired_paths()).unwrap();
         let mut record = crate::txn::Record::new("1", "test");
         changes.iter().for_each(|change| record.absorb(change));
         let journal = Journal::new(Operation::Install, "t", changes, Some(record));

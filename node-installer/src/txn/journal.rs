@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Record, Role, State, store::FORMAT};
+use super::{Change, FORMAT, Record, changes_config};
 
-/// What is being done.
+/// Which command changes the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
@@ -49,6 +49,10 @@ pub struct Journal {
     pub changes: Vec<Change>,
     /// CRI containers that ran before the restart.
     pub running: Vec<String>,
+    /// When they were listed, in nanoseconds since 1970. A journal of an earlier version does not say; whatever ran
+    /// then and has ended since ended after 1970, too.
+    #[serde(default)]
+    pub running_at: i64,
     /// The record after its completion; `None` after an uninstall.
     pub result: Option<Record>,
 }
@@ -65,6 +69,7 @@ impl Journal {
             resumed: 0,
             changes,
             running: Vec::new(),
+            running_at: 0,
             result,
         };
         if let Some(record) = &mut journal.result {
@@ -75,10 +80,17 @@ impl Journal {
 
     /// Whether containerd reads its configuration differently after this operation.
     pub fn changes_config(&self) -> bool {
-        let config = |change: &Change| change.role == Role::Config && change.after != State::Dir;
-        self.changes
-            .iter()
-            .any(|change| config(change) && change.before != change.after)
+        changes_config(&self.changes)
+    }
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Install => "install",
+            Self::Rollback => "rollback",
+            Self::Uninstall => "uninstall",
+        })
     }
 }
 
@@ -86,4 +98,17 @@ impl Journal {
 fn new_id() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{:x}", now.as_nanos(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_an_earlier_version_is_read() {
+        let journal = Journal::new(Operation::Install, "t", Vec::new(), None);
+        let mut value = serde_json::to_value(&journal).unwrap();
+        value.as_object_mut().unwrap().remove("running_at").unwrap();
+        assert_eq!(serde_json::from_value::<Journal>(value).unwrap(), journal);
+    }
 }

@@ -10,10 +10,15 @@ mod journal;
 mod record;
 mod state;
 mod store;
+mod writer;
 
-pub use apply::{Want, Wanted, prepare};
+pub use apply::{DesiredPath, DesiredState, compare, prepare};
 pub use durable::{remove_tree_if_empty, write_atomic};
 pub use journal::{Journal, Operation, Phase};
 pub use record::{Record, Version};
-pub use state::{Change, Role, State, digest, digest_of_file};
+pub use state::{Change, Role, State, changes_config, digest, digest_of_file};
 pub use store::Store;
+pub use writer::Writer;
+
+/// Version of the format of journal and record.
+const FORMAT: u32 = 1;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, State, store::FORMAT};
+use super::{Change, FORMAT, Role, State};
 
 /// An installed version of the shim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ pub struct Record {
     /// Versions on disk, the current one last.
     pub versions: Vec<Version>,
     /// Digest of a shim that this node was rolled back from and that is not to be installed again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
+    #[serde(default, rename = "held", skip_serializing_if = "Option::is_none")]
+    pub rolled_back_from: Option<String>,
     /// Every path that is not as it would be without Tandem, in the order of the changes.
     pub changes: Vec<Change>,
 }
@@ -41,7 +41,7 @@ impl Record {
             id: id.into(),
             preset: preset.into(),
             versions: Vec::new(),
-            held: None,
+            rolled_back_from: None,
             changes: Vec::new(),
         }
     }
@@ -70,7 +70,7 @@ impl Record {
 
     /// Whether any of its changes is of containerd's configuration.
     pub fn has_config(&self) -> bool {
-        let is_config = |change: &Change| change.role == super::Role::Config && change.after != State::Dir;
+        let is_config = |change: &Change| change.role == Role::Config && change.after != State::Dir;
         self.changes.iter().any(is_config)
     }
 }

@@ -127,3 +127,11 @@ pub struct Change {
     /// Tandem had written the file already.
     pub pristine: State,
 }
+
+/// Whether containerd reads its configuration differently after these changes.
+pub fn changes_config(changes: &[Change]) -> bool {
+    let config = |change: &Change| change.role == Role::Config && change.after != State::Dir;
+    changes
+        .iter()
+        .any(|change| config(change) && change.before != change.after)
+}

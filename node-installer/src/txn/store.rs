@@ -1,27 +1,20 @@
 //! The installer's own directory on the host: journal, record, and copies of files by their digest.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use super::{
-    Journal, Record, State,
-    durable::{self, Source},
-    state::digest_of_file,
-};
+use super::{FORMAT, Journal, Record};
 use crate::{
     error::{Error, Result},
     host::Host,
 };
 
-/// Version of the records' format.
-pub(super) const FORMAT: u32 = 1;
-
-/// The directory, as the host sees it and as this process reaches it.
+/// The directory, as the host sees it and as this process reaches it. It can be read at any time; what changes it is
+/// [`Writer`](super::Writer)'s.
 #[derive(Clone, Debug)]
 pub struct Store {
     host: Host,
@@ -35,6 +28,11 @@ impl Store {
             host: host.clone(),
             dir: dir.to_owned(),
         }
+    }
+
+    /// The host whose directory it is.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The directory on the host.
@@ -66,64 +64,6 @@ impl Store {
         self.load("installed.json")
     }
 
-    /// Writes the journal ahead of what it announces.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn write_journal(&self, journal: &Journal) -> Result<()> {
-        self.save("journal.json", journal)
-    }
-
-    /// Writes what is installed.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn write_record(&self, record: &Record) -> Result<()> {
-        self.save("installed.json", record)
-    }
-
-    /// The operation is complete: its result becomes the record, then its journal goes. A crash in between leaves a
-    /// journal whose id the record bears, which the next run takes away.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn commit(&self, journal: &Journal) -> Result<()> {
-        match &journal.result {
-            Some(record) => self.write_record(record)?,
-            None => durable::discard(&self.path("installed.json")?)?,
-        }
-        self.close_journal()?;
-        self.collect()
-    }
-
-    /// Removes the journal.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn close_journal(&self) -> Result<()> {
-        durable::discard(&self.path("journal.json")?)
-    }
-
-    /// Keeps a copy of a file. No hard link: somebody may edit the file in place, and the link would follow.
-    pub(super) fn keep(&self, file: &Path, digest: &str) -> Result<()> {
-        let copy = self.copy_of(digest)?;
-        if copy.exists() && digest_of_file(&copy).is_ok_and(|found| found == digest) {
-            return Ok(());
-        }
-        durable::discard(&copy)?;
-        self.make_dir("copies")?;
-        durable::replace(&copy, &Source::File(file), 0o600, None, None)?;
-        let found = digest_of_file(&copy).map_err(Error::io("read", &copy))?;
-        if found == digest {
-            return Ok(());
-        }
-        Err(Error::Record {
-            path: file.to_owned(),
-            why: "it changed while it was copied".into(),
-            fix: "try again",
-        })
-    }
-
     /// The copy of a file with this digest.
     pub(super) fn copy_of(&self, digest: &str) -> Result<PathBuf> {
         Ok(self.path("copies")?.join(digest))
@@ -146,40 +86,6 @@ impl Store {
         })
     }
 
-    /// Removes copies that neither record nor journal refer to.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn collect(&self) -> Result<()> {
-        let mut wanted = BTreeSet::new();
-        let mut keep = |state: &State| {
-            if let State::File { digest, .. } = state {
-                wanted.insert(digest.clone());
-            }
-        };
-        for change in self.record()?.iter().flat_map(|record| &record.changes) {
-            keep(&change.pristine);
-        }
-        for change in self.journal()?.iter().flat_map(|journal| &journal.changes) {
-            keep(&change.before);
-            keep(&change.pristine);
-        }
-        let copies = self.path("copies")?;
-        for entry in fs::read_dir(&copies).into_iter().flatten().flatten() {
-            let known = entry.file_name().to_str().is_some_and(|name| wanted.contains(name));
-            if !known {
-                durable::discard(&entry.path())?;
-            }
-        }
-        durable::discard_dir(&copies)?;
-        Ok(())
-    }
-
-    fn make_dir(&self, name: &str) -> Result<()> {
-        let dir = self.path(name)?;
-        fs::create_dir_all(&dir).map_err(Error::io("create", dir))
-    }
-
     fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let path = self.dir.join(name);
         let Some(bytes) = self.host.read(&path)? else {
@@ -200,12 +106,5 @@ impl Store {
         serde_json::from_value(value)
             .map(Some)
             .map_err(|error| unusable(error.to_string()))
-    }
-
-    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        self.make_dir("")?;
-        let path = self.path(name)?;
-        let bytes = serde_json::to_vec_pretty(value).map_err(Error::io("encode", &path))?;
-        durable::write_atomic(&path, &bytes, 0o600)
     }
 }

@@ -33,3 +33,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.containerd.config | default "/etc/containerd/config.toml" | dir }}
 {{- end }}
 {{- end }}
+
+{{/* The node of the pod that the token of a request is bound to, as a variable of an admission policy. */}}
+{{- define "tandem.own" -}}
+- name: own
+  expression: >-
+    has(request.userInfo.extra) && 'authentication.kubernetes.io/node-name' in request.userInfo.extra
+    ? request.userInfo.extra['authentication.kubernetes.io/node-name'][0] : ''
+{{- end }}

@@ -11,6 +11,7 @@ use std::{
 use tandem_integration::{Error, Result, generation::cache_dir};
 
 use super::{Answer, kubectl, wrong};
+use crate::installation::READY;
 
 /// A running cluster.
 #[derive(Debug)]
@@ -79,13 +80,16 @@ impl Cluster {
 
     fn check(&self) -> Result<()> {
         kubectl::run(self.kubectl().args(["get", "runtimeclass", "tandem"]), None)?.success()?;
-        let ready = ["get", "nodes", "--selector=tandem.dev/ready=true", "--output=name"];
+        let selector = format!("--selector={READY}=true");
+        let ready = ["get", "nodes", &selector, "--output=name"];
         if kubectl::run(self.kubectl().args(ready), None)?
             .success()?
             .trim()
             .is_empty()
         {
-            return wrong("no node has the label tandem.dev/ready=true: Tandem is not installed in this cluster");
+            return wrong(format!(
+                "no node has the label {READY}=true: Tandem is not installed in this cluster"
+            ));
         }
         let runc = fs::read(super::manifest::dir().join("runc.yaml"));
         let runc = runc.map_err(Error::system("cannot read", "runc.yaml"))?;

@@ -105,7 +105,7 @@ on_both_generations! {
         let text = format!(r#"(module {memories} (func (export "_start")))"#);
         let image = import_file(&ctd, "/app.wat", text.as_bytes()).await?;
         let output = tandem(&ctd, &image).run_to_end().await?;
-        assert_eq!(output.exit.code, 0, "{}", output.stderr);
+        assert_eq!(output.code, 0, "{}", output.stderr);
         let [entry] = entries(cache.path()).try_into().unwrap();
         assert!(entry.metadata().unwrap().len() < 1 << 20, "{}", entry.metadata().unwrap().len());
         ctd.stop().await

@@ -107,8 +107,6 @@ pub fn link(host: &Host, file: File, proc: Option<BorrowedFd<'_>>, job: &Job) ->
 impl Prepared {
     /// Runs the guest.
     pub fn run(self, confined: Confined) -> Result<Infallible> {
-        let failed = |what: &str, why: String| Error::new(Class::Internal, what, why);
-        as_execve::reduce_capabilities().map_err(|error| failed("reduce the capabilities", error.to_string()))?;
         limits::set_files(confined.process.rlimits().as_deref().unwrap_or_default())?;
         // An executed process runs from here on, as far as the runtime is concerned.
         confined.gate.pass();

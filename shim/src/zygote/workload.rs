@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use tandem_confine::{Class, Confined, Error, Program, Result};
 use tandem_engine::http::HttpLimits;
 
-use super::Zygote;
 use super::handover::Handover;
 use super::linux;
 use super::modules::{Found, Wanted};
 use super::wasm::{Prepared, Wasm};
+use super::{Zygote, as_execve};
 use crate::entry::{self, Entry};
 
 /// A process's workload, not known before it is confined.
@@ -71,6 +71,9 @@ impl<'a> Workload<'a> {
 
 impl Program for Workload<'_> {
     fn prepare(&mut self, confined: &mut Confined) -> Result<()> {
+        // What an execve would take away must not help to find and read what is executed.
+        as_execve::reduce_capabilities()
+            .map_err(|error| Error::new(Class::Internal, "reduce the capabilities", error.to_string()))?;
         let is_guest = match entry::find(&confined.process, &confined.env)? {
             Entry::Linux => false,
             Entry::Wasm { file, name, export } => {

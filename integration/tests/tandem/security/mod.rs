@@ -5,6 +5,7 @@ mod binary;
 mod devices;
 mod handover;
 mod hooks;
+mod hostile_image;
 mod identity;
 mod inheritance;
 mod mounts;

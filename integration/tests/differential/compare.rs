@@ -1,0 +1,114 @@
+//! Runs every case with every subject and finds where they differ.
+
+use std::sync::Arc;
+
+use tandem_integration::Result;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use crate::{
+    case::Case,
+    observe::observe,
+    report::Report,
+    subject::{Bench, Subject},
+};
+
+/// So many specs run at the same time: a run mostly waits.
+const AT_A_TIME: usize = 4;
+
+/// A field in which Tandem differs from runc.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    pub case: String,
+    pub subject: &'static str,
+    pub field: String,
+    pub runc: String,
+    pub tandem: String,
+    /// What the runtimes said, where one refused.
+    pub words: String,
+}
+
+/// All differences of `cases` between runc and `subjects`, by name.
+///
+/// # Errors
+/// Where the harness fails.
+pub async fn all(bench: &Bench, cases: Vec<Case>, subjects: &'static [Subject]) -> Result<Vec<Difference>> {
+    let turns = Arc::new(Semaphore::new(AT_A_TIME));
+    let bench = Arc::new(bench.clone());
+    let mut running = JoinSet::new();
+    for case in cases {
+        let (bench, turns) = (bench.clone(), turns.clone());
+        running.spawn(async move {
+            let _turn = turns.acquire().await;
+            one(&bench, &case, subjects).await
+        });
+    }
+    let mut found = Vec::new();
+    while let Some(done) = running.join_next().await {
+        found.extend(done.unwrap()?);
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The differences of one case.
+///
+/// # Errors
+/// As [`all`].
+pub async fn one(bench: &Bench, case: &Case, subjects: &[Subject]) -> Result<Vec<Difference>> {
+    let runc = observe(bench, case, Subject::Runc).await?;
+    let mut found = Vec::new();
+    for subject in subjects
+        .iter()
+        .copied()
+        .filter(|subject| case.wasm || *subject != Subject::Wasm)
+    {
+        let seen = observe(bench, case, subject).await?;
+        found.extend(between(case, subject, &runc, &seen));
+    }
+    Ok(found)
+}
+
+fn between(case: &Case, subject: Subject, runc: &Report, seen: &Report) -> Vec<Difference> {
+    const ABSENT: &str = "(absent)";
+    let value = |report: &Report, name: &str| report.fields.get(name).cloned();
+    let ran = |report: &Report| value(report, "outcome").as_deref() == Some("runs");
+    let names = runc.fields.keys().chain(seen.fields.keys());
+    let mut names: Vec<&String> = names
+        .filter(|name| subject != Subject::Wasm || of_any_kind(name))
+        .collect();
+    // A Linux program has told of its mounts itself.
+    names.retain(|name| subject == Subject::Wasm || !name.starts_with("host mounts"));
+    // Where only one of them ran, that is the difference.
+    if ran(runc) != ran(seen) {
+        names.retain(|name| name.starts_with("outcome"));
+    }
+    // Who did not refuse has no error to name anything.
+    names.retain(|name| !name.contains(" names ") || seen.fields.contains_key(*name));
+    names.sort();
+    names.dedup();
+    let differ = names.into_iter().filter_map(|name| {
+        let expected = match name.contains(" names ") {
+            // That an error names its object is asked of Tandem, whether runc's does or not.
+            true => Some("yes".to_owned()),
+            false => value(runc, name),
+        };
+        let tandem = value(seen, name);
+        (expected != tandem).then(|| Difference {
+            case: case.name.clone(),
+            subject: subject.name(),
+            field: name.clone(),
+            runc: expected.unwrap_or_else(|| ABSENT.into()),
+            tandem: tandem.unwrap_or_else(|| ABSENT.into()),
+            words: match name.contains("outcome") {
+                true => format!("\n        runc   {:?}\n        tandem {:?}", runc.errors, seen.errors),
+                false => String::new(),
+            },
+        })
+    });
+    differ.collect()
+}
+
+/// Whether a field can be compared of a guest too.
+fn of_any_kind(name: &str) -> bool {
+    name.starts_with("host ") || name.starts_with("outcome")
+}

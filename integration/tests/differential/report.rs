@@ -1,0 +1,82 @@
+//! What was seen, as fields with names, freed of what no two runs have in common.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// By which a whole report ends.
+pub const END: &str = "\"end\":\"yes\"}";
+
+/// Fields by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub fields: BTreeMap<String, String>,
+    /// Words of a runtime that refused; never compared, since each has its own.
+    pub errors: Vec<String>,
+}
+
+impl Report {
+    /// Sets a field.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.fields.insert(name.into(), value.into());
+    }
+
+    /// Adds what the probe printed, each field's name behind `prefix`.
+    pub fn add_probe(&mut self, prefix: &str, output: &str) {
+        let start = output.find('{').unwrap_or(0);
+        match serde_json::from_str::<BTreeMap<String, Value>>(output[start..].trim()) {
+            Ok(fields) => {
+                for (name, value) in fields {
+                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    self.set(format!("{prefix}{name}"), value);
+                }
+            }
+            Err(error) => self.set(format!("{prefix}report"), format!("{error}: {output:?}")),
+        }
+    }
+
+    /// Replaces names of this very run by words, in every field.
+    pub fn replace(&mut self, names: &[(String, &str)]) {
+        for text in self.fields.values_mut().chain(&mut self.errors) {
+            for (name, word) in names {
+                *text = text.replace(name, word);
+            }
+            *text = numbered(&numbered(text, "snapshots/"), "ovl-idmapped");
+        }
+        let renamed = std::mem::take(&mut self.fields).into_iter().map(|(mut name, value)| {
+            for (from, to) in names {
+                name = name.replace(from, to);
+            }
+            (name, value)
+        });
+        self.fields = renamed.collect();
+    }
+}
+
+/// The text with `N` in the place of the number after each `before`.
+fn numbered(text: &str, before: &str) -> String {
+    let mut parts = text.split(before);
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        whole.push_str(before);
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        if rest.len() < part.len() {
+            whole.push('N');
+        }
+        whole.push_str(rest);
+    }
+    whole
+}
+
+#[test]
+fn a_report_is_freed_of_the_names_of_its_run() {
+    let mut report = Report::default();
+    report.add_probe(
+        "exec ",
+        r#"{"mounts /tmp/x type":"c1 /r/snapshots/17/fs:/r/snapshots/4/fs"}"#,
+    );
+    report.replace(&[("/tmp/x".into(), "<stage>"), ("c1".into(), "<id>")]);
+    let field = report.fields.first_key_value().unwrap();
+    assert_eq!(field.0, "exec mounts <stage> type");
+    assert_eq!(field.1, "<id> /r/snapshots/N/fs:/r/snapshots/N/fs");
+}

@@ -91,6 +91,7 @@ async fn live(
     host::look(report, task.pid());
     namespaces.of_container(task.pid());
     if subject == Subject::Wasm {
+        report.add_guest(&task.stdout().text());
         return Ok(());
     }
     report.add_probe("", &task.stdout().text());

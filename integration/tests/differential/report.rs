@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::subject::{DIRECTORY, ENVIRONMENT};
+
 /// By which a whole report ends.
 pub const END: &str = "\"end\":\"yes\"}";
 
@@ -35,6 +37,22 @@ impl Report {
         }
     }
 
+    /// Adds what a guest printed: its environment as the probe has it, and its working directory.
+    pub fn add_guest(&mut self, output: &str) {
+        let Some((_, rest)) = output.split_once(&format!("{ENVIRONMENT}\n")) else {
+            return;
+        };
+        let Some((environment, rest)) = rest.split_once(&format!("{DIRECTORY}\n")) else {
+            return;
+        };
+        let entries: Vec<String> = environment
+            .lines()
+            .map(|line| format!("\"{}\"", escaped(line)))
+            .collect();
+        self.set("process.env", format!("[{}]", entries.join(", ")));
+        self.set("process.cwd", rest.lines().next().unwrap_or_default());
+    }
+
     /// Replaces names of this very run by words, in every field.
     pub fn replace(&mut self, names: &[(String, &str)]) {
         for text in self.fields.values_mut().chain(&mut self.errors) {
@@ -51,6 +69,16 @@ impl Report {
         });
         self.fields = renamed.collect();
     }
+}
+
+/// As the probe writes an item of a list.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'"' | b'\\' => format!("\\{}", byte as char),
+        0x20..=0x7e => (byte as char).to_string(),
+        _ => format!("\\u{byte:04x}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 /// The text with `N` in the place of the number after each `before`.

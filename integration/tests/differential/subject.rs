@@ -11,6 +11,10 @@ use tandem_integration::{
 
 use crate::stage::Stage;
 
+/// What a guest prints before its environment, and before its working directory.
+pub const ENVIRONMENT: &str = "--- environment ---";
+pub const DIRECTORY: &str = "--- directory ---";
+
 /// Who runs a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -72,7 +76,23 @@ impl Bench {
             }
             Subject::Wasm => {
                 let builder = self.ctd.container(&self.wasm).runtime(TANDEM);
-                builder.args(["/probe", "print", crate::report::END, "+", "sleep", "1000"])
+                let tell = [
+                    "/probe",
+                    "print",
+                    ENVIRONMENT,
+                    "+",
+                    "env",
+                    "+",
+                    "print",
+                    DIRECTORY,
+                    "+",
+                    "cwd",
+                    "+",
+                ];
+                builder.args(
+                    tell.into_iter()
+                        .chain(["print", crate::report::END, "+", "sleep", "1000"]),
+                )
             }
         }
     }

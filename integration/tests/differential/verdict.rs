@@ -66,7 +66,9 @@ impl<'a> Verdict<'a> {
             // Writing into a string does not fail.
             let _ = write!(
                 text,
-                "\n{subject}: {field}\n    runc   {runc}\n    tandem {tandem}\n    in {}",
+                "\n{subject}: {field}\n    runc   {}\n    tandem {}\n    in {}",
+                short(runc),
+                short(tandem),
                 cases.join(", ")
             );
             for found in found.iter().filter(|found| !found.words.is_empty()) {
@@ -82,6 +84,16 @@ impl<'a> Verdict<'a> {
         }
         text
     }
+}
+
+/// Enough of a value to see what it is.
+fn short(value: &str) -> String {
+    const SHOWN: usize = 1000;
+    let mut text: String = value.chars().take(SHOWN).collect();
+    if text.len() < value.len() {
+        text.push('…');
+    }
+    text
 }
 
 #[test]

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -86,6 +87,10 @@ void report_descriptors(void) {
         target[length < 0 ? 0 : length] = 0;
         int flags = fcntl(number, F_GETFL);
         static const char *const access[] = {"read", "write", "read-write", "path"};
+        if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3)) {
+            list_item("%d: the null device%s", number, descriptor_flags & FD_CLOEXEC ? " close-on-exec" : "");
+            continue;
+        }
         // How a stream reached the container is its shim's own affair, a pipe or a terminal being what it is.
         int named = number > 2 && strncmp(target, "pipe:", 5) && strncmp(target, "socket:", 7);
         list_item("%d: %s %s%s%s%s%s%s", number, type_of(status.st_mode), access[flags & O_ACCMODE],

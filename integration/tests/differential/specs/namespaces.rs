@@ -123,7 +123,7 @@ fn users() -> Vec<Case> {
             .mapped()
             .look(&["/v", "/v/file"])
             .edit(move |spec, stage| {
-                let source = stage.path("dir").to_string_lossy().into_owned();
+                let source = stage.path("out").to_string_lossy().into_owned();
                 let maps = json!([{ "containerID": 0, "hostID": BASE, "size": SIZE }]);
                 push(
                     spec,

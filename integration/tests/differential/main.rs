@@ -71,7 +71,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn runc_does_not_differ_from_itself() -> Result<()> {
         let bench = Bench::start().await?;
-        let cases = chosen(|name| name.starts_with("default") || name.starts_with("terminal/"));
+        let mut cases = chosen(|name| name == "default" || name.starts_with("terminal/"));
+        cases.extend(generated::some());
         let differences = compare::all(&bench, cases, &[Subject::Runc]).await?;
         bench.stop().await?;
         assert_eq!(differences, []);

@@ -29,9 +29,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes everything.
-    pub fn new(netns: NetNs) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("tdm-stage-").tempdir();
+    /// Makes everything, in a directory that is swept away should the test be killed.
+    pub fn new(home: &Path, netns: NetNs) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("stage-").tempdir_in(home);
         let dir = dir.map_err(Error::system("cannot make", "a directory for mounts"))?;
         let mut stage = Self {
             dir,

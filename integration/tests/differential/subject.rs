@@ -99,7 +99,7 @@ impl Bench {
 
     /// Files of the host for one run.
     pub fn stage(&self) -> Result<Stage> {
-        Stage::new(NetNs::new(&self.ctd)?)
+        Stage::new(&self.ctd.home().dir, NetNs::new(&self.ctd)?)
     }
 
     /// The instance's own directory, whose name no report may contain.

@@ -64,8 +64,6 @@ pub fn cases() -> Vec<Case> {
             .linux_only()
             .error_names(&["process"])
             .edit(|spec, _| spec["process"] = Value::Null),
-        case("spec/version-is-empty").set("/ociVersion", json!("")),
-        case("spec/version-is-of-the-future").set("/ociVersion", json!("9.9.9")),
         exec("missing", &["/no/such/program"]).error_names(&["/no/such/program", "o such file"]),
         exec("missing-in-path", &["no-such-program"]).error_names(&["no-such-program", "not found in $PATH"]),
         exec("a-directory", &["/data"]).error_names(&["/data"]),

@@ -7,6 +7,7 @@ mod hooks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod other;
 mod paths;
 mod process;
 mod rlimits;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         rlimits::cases(),
         devices::cases(),
         namespaces::cases(),
+        other::cases(),
         paths::cases(),
         hooks::cases(),
         cgroups::cases(),

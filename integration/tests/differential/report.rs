@@ -45,12 +45,15 @@ impl Report {
         let Some((environment, rest)) = rest.split_once(&format!("{DIRECTORY}\n")) else {
             return;
         };
-        let entries: Vec<String> = environment
-            .lines()
-            .map(|line| format!("\"{}\"", escaped(line)))
-            .collect();
+        // WASI has no working directory: a guest learns of it by PWD, which is added where it is not the root.
+        let mut lines: Vec<&str> = environment.lines().collect();
+        let told = lines.last().and_then(|line| line.strip_prefix("PWD="));
+        if told.is_some() {
+            lines.pop();
+        }
+        let entries: Vec<String> = lines.iter().map(|line| format!("\"{}\"", escaped(line))).collect();
         self.set("process.env", format!("[{}]", entries.join(", ")));
-        self.set("process.cwd", rest.lines().next().unwrap_or_default());
+        self.set("process.cwd", told.or_else(|| rest.lines().next()).unwrap_or_default());
     }
 
     /// Replaces names of this very run by words, in every field.

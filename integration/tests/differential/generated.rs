@@ -46,7 +46,7 @@ const VARIABLES: [&str; 8] = [
     "PATH=/usr/bin",
     "LANG=C",
 ];
-const DIRECTORIES: [&str; 7] = ["/", "/data", "/data/sub", "/new/deep", "/to-data", "/v/new", "/tmp"];
+const DIRECTORIES: [&str; 6] = ["/", "/data", "/data/sub", "/new/deep", "/v/new", "/tmp"];
 const TARGETS: [&str; 7] = [
     "/v",
     "/v/deep/er",

@@ -38,5 +38,72 @@ impl Known {
     }
 }
 
+const fn known(case: &'static str, subject: &'static str, field: &'static str, reason: &'static str) -> Known {
+    Known {
+        case,
+        field,
+        subject,
+        on: On::Everywhere,
+        reason,
+    }
+}
+
 /// The table.
-pub const KNOWN: &[Known] = &[];
+pub const KNOWN: &[Known] = &[
+    known(
+        "capabilities/absent",
+        "*",
+        "*ap*",
+        "A spec that says nothing of capabilities gives none. runc leaves the process all that it has itself.",
+    ),
+    known(
+        "cwd/has-dots",
+        "wasm",
+        "process.cwd",
+        "PWD, by which a guest learns of its directory, is as the spec spells it; WASI has no other way to ask.",
+    ),
+    known(
+        "cwd/is-a-link",
+        "wasm",
+        "process.cwd",
+        "PWD, by which a guest learns of its directory, is as the spec spells it; WASI has no other way to ask.",
+    ),
+    known(
+        "exec/oom-score",
+        "linux",
+        "exec process.oom-score-adj",
+        "What is executed has the OOM score of its own process section; runc leaves that out.",
+    ),
+    known(
+        "exec/umask",
+        "linux",
+        "exec process.umask",
+        "What is executed has the umask of its own process section; runc leaves that out.",
+    ),
+    known(
+        "exec/limits-absent",
+        "linux",
+        "exec limits.*",
+        "What is executed without limits has the container's; with runc it has those of containerd's shim.",
+    ),
+    known(
+        "root/propagation-*",
+        "*",
+        "*mounts /v*",
+        "A volume shares its mounts with the host only if its own options say so. With runc one that is shared on the \
+         host stays so, whatever rootfsPropagation says: what the container mounts there appears on the host.",
+    ),
+    known(
+        "options/recursive-of-tmpfs",
+        "*",
+        "*mounts /m/r*",
+        "Recursive options (rro, rnosuid …) hold for a file system of the container's own, too; runc drops them there.",
+    ),
+    known(
+        "namespaces/user-with-devices",
+        "*",
+        "*/dev/fuse*",
+        "In a user namespace a device has the mode and owner that the spec gives it. runc shows the host's device file, \
+         with the host's mode, of which nobody in the container is the owner.",
+    ),
+];

@@ -73,6 +73,7 @@ pub async fn one(bench: &Bench, case: &Case, subjects: &[Subject]) -> Result<Vec
 
 fn between(case: &Case, subject: Subject, runc: &Report, seen: &Report) -> Vec<Difference> {
     const ABSENT: &str = "(absent)";
+    const EXECUTED: &str = "exec outcome";
     let value = |report: &Report, name: &str| report.fields.get(name).cloned();
     let ran = |report: &Report| value(report, "outcome").as_deref() == Some("runs");
     let names = runc.fields.keys().chain(seen.fields.keys());
@@ -84,6 +85,9 @@ fn between(case: &Case, subject: Subject, runc: &Report, seen: &Report) -> Vec<D
     // Where only one of them ran, that is the difference.
     if ran(runc) != ran(seen) {
         names.retain(|name| name.starts_with("outcome"));
+    }
+    if value(runc, EXECUTED) != value(seen, EXECUTED) {
+        names.retain(|name| !name.starts_with("exec ") || name.starts_with(EXECUTED));
     }
     // Who did not refuse has no error to name anything.
     names.retain(|name| !name.contains(" names ") || seen.fields.contains_key(*name));

@@ -52,7 +52,6 @@ pub fn cases() -> Vec<Case> {
         .error_names(&["cpu"]),
         resources("pids", "pids", json!({ "limit": 50 })),
         resources("pids-unlimited", "pids", json!({ "limit": -1 })),
-        resources("pids-zero", "pids", json!({ "limit": 0 })),
         resources("block-io-weight", "blockIO", json!({ "weight": 200 })),
         resources(
             "huge-pages",

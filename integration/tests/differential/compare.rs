@@ -66,6 +66,8 @@ pub async fn one(bench: &Bench, case: &Case, subjects: &[Subject]) -> Result<Vec
         .filter(|subject| case.wasm || *subject != Subject::Wasm)
     {
         let seen = observe(bench, case, subject).await?;
+        // With `--nocapture`: how each ended, also where both refused in words of their own.
+        println!("{}: runc {}; {} {}", case.name, runc.end(), subject.name(), seen.end());
         found.extend(between(case, subject, &runc, &seen));
     }
     Ok(found)

@@ -106,4 +106,120 @@ pub const KNOWN: &[Known] = &[
         "In a user namespace a device has the mode and owner that the spec gives it. runc shows the host's device file, \
          with the host's mode, of which nobody in the container is the owner.",
     ),
+    known(
+        "rlimits/eight-descriptors",
+        "*",
+        "outcome",
+        "A Linux program runs with eight descriptors. runc needs more itself and refuses; so does a guest's engine, \
+         which says so.",
+    ),
+    known(
+        "args/no-program",
+        "linux",
+        "outcome",
+        "The exit code is a shell's, 126, where runc has 255; both write the reason to standard error.",
+    ),
+    known(
+        "*/without-its-interpreter",
+        "linux",
+        "*outcome",
+        "The exit code is a shell's, 127, where runc has 255; both write the reason to standard error.",
+    ),
+    known(
+        "exec/no-program",
+        "linux",
+        "exec outcome",
+        "The exit code is a shell's, 126, where runc has 255; both write the reason to standard error.",
+    ),
+    known(
+        "hooks/startContainer-*",
+        "*",
+        "outcome",
+        "The exit code is a shell's, 126, where runc has 255; both write the reason to standard error.",
+    ),
+    known(
+        "namespaces/user-*",
+        "*",
+        "*mounts / options",
+        "The image's layers are handed to overlayfs by descriptor; runc's containerd shim mounts them below /tmp first.",
+    ),
+    known(
+        "namespaces/user-*",
+        "*",
+        "*mounts /dev/*",
+        "In a user namespace devices are made on a file system of their own and bound; runc binds the host's.",
+    ),
+    known(
+        "options/*of-a-volume",
+        "*",
+        "outcome",
+        "Options of a file system (sync, mand, lazytime …) are refused on a volume, which has none of its own; runc drops \
+         those that it knows. What runc refuses, remount, is taken as a change of the mount.",
+    ),
+    known(
+        "options/writing-of-volumes",
+        "*",
+        "outcome",
+        "As above: sync, dirsync, lazytime and iversion are refused on a volume; runc drops them.",
+    ),
+    known(
+        "options/remount-of-tmpfs",
+        "*",
+        "outcome",
+        "A remount is taken as a change of the mount that is there; runc fails.",
+    ),
+    known(
+        "spec/memory-policy",
+        "*",
+        "outcome",
+        "linux.memoryPolicy is not done, and refused with that reason.",
+    ),
+    known(
+        "root/missing",
+        "*",
+        "outcome",
+        "The root file system is the one that containerd mounts in the bundle, whatever root.path says.",
+    ),
+    known(
+        "root/propagation-runbindable",
+        "*",
+        "outcome",
+        "A root that may not be bound takes volumes all the same: they are attached by descriptor.",
+    ),
+    known(
+        "readonly/below-a-file",
+        "*",
+        "outcome",
+        "A path below a file is not there, so there is nothing to make read-only; runc fails.",
+    ),
+    known(
+        "masked/below-a-file",
+        "*",
+        "outcome",
+        "A path below a file is not there, so there is nothing to hide; runc fails.",
+    ),
+    known(
+        "spec/mount-label",
+        "*",
+        "outcome",
+        "A mount label is not used where SELinux is off; runc fails.",
+    ),
+    known(
+        "cgroups/unified",
+        "*",
+        "outcome",
+        "linux.resources.unified is left out on cgroup v1, which has no such files; runc fails.",
+    ),
+    known(
+        "mounts/type-bind-without-the-option",
+        "*",
+        "outcome",
+        "A mount of type bind is a bind mount also without the option, as the specification reads; runc fails.",
+    ),
+    known(
+        "mounts/dev-is-a-volume",
+        "linux",
+        "outcome",
+        "Files are hidden also where the container has no /dev/null of its own; runc fails.",
+    ),
 ];

@@ -23,6 +23,15 @@ impl Report {
         self.fields.insert(name.into(), value.into());
     }
 
+    /// How it ended, in the runtime's words.
+    pub fn end(&self) -> String {
+        let outcome = self.fields.get("outcome").map(String::as_str).unwrap_or_default();
+        match self.errors.is_empty() {
+            true => outcome.to_owned(),
+            false => format!("{outcome} {:?}", self.errors),
+        }
+    }
+
     /// Adds what the probe printed, each field's name behind `prefix`.
     pub fn add_probe(&mut self, prefix: &str, output: &str) {
         let start = output.find('{').unwrap_or(0);

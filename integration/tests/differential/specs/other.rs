@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
             .error_names(&["ntel"]),
         case("spec/network-device-that-is-not-there")
             .set("/linux/netDevices", json!({ "no-such-device": {} }))
-            .error_names(&["no-such-device"]),
+            .error_names(&["netDevice"]),
         case("spec/memory-policy").set("/linux/memoryPolicy", json!({ "mode": "MPOL_LOCAL" })),
     ]
 }

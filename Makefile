@@ -20,7 +20,7 @@ BUILD_TOOLS = $(CARGO) build --release --locked -p tandem-integration --bins
 
 # The installer is tested apart from the rest: together with it cargo would choose other features for what they share,
 # and compile the engine a second time.
-.PHONY: help build demo test unit integration conformance test-k8s test-kind test-k3d cluster-up cluster-down lint fmt fuzz bench clean
+.PHONY: help build demo test unit integration differential conformance test-k8s test-kind test-k3d cluster-up cluster-down lint fmt fuzz bench clean
 help: ## Show what there is
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -45,7 +45,7 @@ unit: ## Run the unit tests
 	$(CARGO) test --release --locked -p tandem-node-installer --lib
 
 integration: ## Run the integration tests against both generations of containerd
-	@integration/setup shim containerd containerd-2 containerd-versions
+	@integration/setup shim containerd containerd-2 containerd-versions runc
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
 	$(BUILD_INSTALLER)
@@ -54,6 +54,17 @@ integration: ## Run the integration tests against both generations of containerd
 	@echo "the same hosts, judged by containerd 1.7 and 2.0"
 	TANDEM_CONTAINERD_V1=$(TANDEM_CACHE)/containerd-1.7/bin/containerd TANDEM_CONTAINERD_V2=$(TANDEM_CACHE)/containerd-2.0/bin \
 		$(CARGO) test --release --locked -p tandem-node-installer --test roots
+
+# Specs by chance, others each time: the seed that is printed brings them back (SEED=N SPECS=N). ONLY=mounts/ runs the
+# hand-written specs of that name instead, UPDATE=1 writes the table of known differences.
+SEED ?= $(shell shuf -i 1-999999999 -n 1)
+SPECS ?= 300
+differential: ## Compare with runc what processes see, for many random specs
+	@integration/setup shim containerd containerd-2 runc
+	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
+	$(BUILD_SHIM)
+	$(if $(UPDATE),UPDATE=1) TANDEM_DIFFERENTIAL="$(ONLY)" TANDEM_DIFFERENTIAL_SEED=$(SEED) TANDEM_DIFFERENTIAL_SPECS=$(SPECS) \
+		$(CARGO) test --release --locked -p tandem-integration --test differential -- --nocapture $(if $(ONLY),specs_of)
 
 conformance: ## Run Kubernetes' CRI conformance suite with runc and with Tandem (UPDATE=1 writes docs/conformance.md)
 	@integration/setup shim containerd containerd-2 conformance

@@ -10,7 +10,6 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
-use tandem_confine::process::limits;
 use tandem_confine::{Class, Error, Gate, Waiting};
 use tandem_engine::http::HttpLimits;
 use tandem_engine::{GuestSpec, Host, MemoryBudget, Preopen};
@@ -18,7 +17,7 @@ use wasmtime::Engine;
 
 use crate::fault::{Fault, Result};
 use crate::memory;
-use crate::zygote::{link, name_process};
+use crate::zygote::{limit_files, link, name_process};
 
 /// First argument by which the binary knows its role.
 pub const NAME: &str = "tandem-guest";
@@ -119,7 +118,7 @@ pub fn run() -> Result<i32> {
     name_process(&job.name);
     let prepared = prepare(code, &job);
     let error = match prepared.and_then(|guest| gate.open().map(|()| guest)) {
-        Ok(guest) => match limits::set_files(&files) {
+        Ok(guest) => match limit_files(&files) {
             Ok(()) => {
                 gate.pass();
                 return Ok(guest.run(job.spec(memory::budget(memory))));

@@ -39,7 +39,7 @@ use crate::fault::{Fault, Result, chain};
 use crate::node_config::NodeConfig;
 use crate::paths::Paths;
 use title::Title;
-pub use wasm::{link, name_process};
+pub use wasm::{limit_files, link, name_process};
 use wire::{Op, Report, Request};
 
 /// How long the zygote waits for its killed children before it leaves them to `init`.

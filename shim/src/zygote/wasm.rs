@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{PosixRlimit, Process};
 use tandem_aot::{Artifact, Loaded, ModuleKind};
 use tandem_confine::process::limits;
 use tandem_confine::{Class, Confined, Error, Result};
@@ -21,6 +21,9 @@ use super::{Zygote, as_execve};
 use crate::fault::chain;
 use crate::guest::Job;
 use crate::memory;
+
+/// Descriptors of the engine's: streams, code, memory limit, event loop, signals.
+const ENGINE_FILES: u64 = 16;
 
 /// A module to run.
 pub struct Wasm {
@@ -107,7 +110,7 @@ pub fn link(host: &Host, file: File, proc: Option<BorrowedFd<'_>>, job: &Job) ->
 impl Prepared {
     /// Runs the guest.
     pub fn run(self, confined: Confined) -> Result<Infallible> {
-        limits::set_files(confined.process.rlimits().as_deref().unwrap_or_default())?;
+        limit_files(confined.process.rlimits().as_deref().unwrap_or_default())?;
         // An executed process runs from here on, as far as the runtime is concerned.
         confined.gate.pass();
         let budget = memory::budget(self.memory);
@@ -116,6 +119,11 @@ impl Prepared {
         unsafe { self.title.show(&self.job.args) };
         std::process::exit(self.guest.run(self.job.spec(budget)))
     }
+}
+
+/// Sets the limit of open files: that of the spec is what the guest may have open.
+pub fn limit_files(limits: &[PosixRlimit]) -> Result<()> {
+    limits::set_files_and(limits, ENGINE_FILES)
 }
 
 /// The process's name is the module's.

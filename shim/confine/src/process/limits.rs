@@ -46,6 +46,20 @@ pub fn set_files(limits: &[PosixRlimit]) -> Result<()> {
     files.try_for_each(set_one)
 }
 
+/// As [`set_files`], for a program that needs `own` descriptors itself besides those that it is given. Never more than this
+/// process may have already.
+pub fn set_files_and(limits: &[PosixRlimit], own: u64) -> Result<()> {
+    for limit in limits.iter().filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile) {
+        let most = read(limit.typ()).host(|| name_of(limit))?.rlim_max;
+        let value = libc::rlimit {
+            rlim_cur: limit.soft().saturating_add(own).min(most),
+            rlim_max: limit.hard().saturating_add(own).min(most),
+        };
+        write(limit.typ(), &value).asked(|| name_of(limit))?;
+    }
+    Ok(())
+}
+
 fn set_one(limit: &PosixRlimit) -> Result<()> {
     let value = libc::rlimit {
         rlim_cur: limit.soft(),

@@ -68,6 +68,11 @@ impl Remains<'_> {
 
     /// The slow way: through libcontainer, which runs the poststop hooks and asks systemd where need be.
     fn remove_by_libcontainer(&self) -> Result<()> {
+        // libcontainer makes its directory before and removes it after everything else: there is nothing, but perhaps the
+        // cgroups of a creation that failed while its process was still ending.
+        if !self.state.exists() {
+            return self.remove_empty_cgroup_of_spec();
+        }
         match Container::load(self.state.to_owned()) {
             Ok(mut container) => match container.delete(true) {
                 Ok(()) => Ok(()),
@@ -83,9 +88,6 @@ impl Remains<'_> {
                     chain(&error)
                 ))),
             },
-            // libcontainer makes its directory before and removes it after everything else: there is nothing, but perhaps
-            // the cgroups of a creation that failed while its process was still ending.
-            Err(_) if !self.state.exists() => self.remove_empty_cgroup_of_spec(),
             // The shim died while the state was being written.
             Err(_) => self.remove_cgroup_of_spec(),
         }

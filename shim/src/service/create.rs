@@ -3,22 +3,24 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::types::mount::Mount;
 use tandem_engine::http::{DEFAULT_PORT, SPIN_PORT};
 use tandem_image::{ErrorKind, ImageError, Resolution, WasmLayer};
 
 use super::container::{Container, OwnModule, Status};
+use super::reservation::Reservation;
 use super::state::{Answer, Target};
 use super::{Service, blocking};
 use crate::bundle::Bundle;
-use crate::cleanup::Remains;
 use crate::cli::check_name;
 use crate::entry::{self, Entry};
 use crate::fault::{Fault, Kind, Result};
 use crate::options::Options;
 use crate::rootfs;
-use crate::stdio::{self, StreamNames, Streams, Whose};
+use crate::stdio::{self, Relay, StreamNames, StreamOwner, Streams};
 use crate::zygote::wire::{Create, Op, Request, Workload};
 
 /// What will run, and where its module is.
@@ -41,7 +43,7 @@ pub(super) enum Module {
 
 impl Service {
     /// Creates the container of `request`; whatever fails, nothing is left of it.
-    pub(super) async fn create_container(&self, request: CreateTaskRequest) -> Result<u32> {
+    pub(super) async fn create_container(&self, mut request: CreateTaskRequest) -> Result<u32> {
         let id = request.id.clone();
         check_name("container id", &id)?;
         if !request.checkpoint.is_empty() {
@@ -49,7 +51,6 @@ impl Service {
         }
         let options = Options::decode(request.options.as_ref())?;
         let bundle = Bundle::load(Path::new(&request.bundle))?;
-        let root = bundle.rootfs();
         let names = StreamNames {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),
@@ -63,22 +64,27 @@ impl Service {
                 request.bundle
             )));
         }
-        let whose = Whose {
-            namespace: &self.namespace,
-            id: &id,
+        let systemd_cgroup = options.systemd_cgroup || bundle.has_systemd_cgroup();
+        let bundle = Arc::new(bundle);
+        let container = Container::new(Arc::clone(&bundle), names.clone(), systemd_cgroup);
+        let reservation = Reservation::take(self, &id, container)?;
+        let owner = StreamOwner {
+            namespace: Arc::clone(&self.namespace),
+            id: id.clone(),
             uid: if bundle.has_user_namespace() { 0 } else { bundle.uid() },
             ends_with_process: false,
         };
-        let (streams, held) = stdio::open(&names, whose).await?;
-        let systemd_cgroup = options.systemd_cgroup || bundle.has_systemd_cgroup();
-        self.reserve(&id, bundle, names, held, systemd_cgroup)?;
-
+        let mounts = std::mem::take(&mut request.rootfs);
         let created = async {
-            if !request.rootfs.is_empty() {
-                rootfs::mount_all(&request.rootfs, &root)?;
-            }
-            self.prepare_working_directory(&id, &root)?;
-            let plan = self.plan(&id, &root).await?;
+            let prepared = blocking::run(move || prepare(&names, &owner, &mounts, &bundle)).await??;
+            let Prepared {
+                streams,
+                mut relay,
+                entry,
+            } = prepared;
+            relay.ready().await?;
+            self.state.lock().container_mut(&id)?.init.relay = relay;
+            let plan = self.plan(&id, entry).await?;
             let create = Create {
                 id: id.clone(),
                 bundle: request.bundle.clone().into(),
@@ -96,27 +102,16 @@ impl Service {
                 .await
         }
         .await;
-        drop(streams);
-
         match created {
             Ok(()) => {
+                reservation.keep();
                 self.watch_memory(&id);
                 Ok(self.pid_of(&id))
             }
             Err(fault) => {
-                self.forget_failed(&id, &root).await;
+                reservation.give_back().await;
                 Err(fault)
             }
-        }
-    }
-
-    fn prepare_working_directory(&self, id: &str, root: &Path) -> Result<()> {
-        let state = self.state.lock();
-        let bundle = &state.container(id)?.bundle;
-        let cwd = bundle.process().map(|process| process.cwd().as_path());
-        match cwd.filter(|cwd| *cwd != Path::new("/") && cwd.is_absolute() && !bundle.is_in_mount(cwd)) {
-            Some(cwd) => rootfs::ensure_working_directory(root, cwd),
-            None => Ok(()),
         }
     }
 
@@ -154,24 +149,6 @@ impl Service {
             .map_err(|error| Fault::exhausted(format!("cannot make the guest's memory limit: {error}")))
     }
 
-    /// Takes the id, so that a second Create of it fails, whoever comes first.
-    fn reserve(
-        &self,
-        id: &str,
-        bundle: Bundle,
-        names: StreamNames,
-        held: stdio::Held,
-        systemd_cgroup: bool,
-    ) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.containers.contains_key(id) {
-            return Err(Fault::exists(format!("container {id} exists already in this shim")));
-        }
-        let container = Container::new(bundle, names, held, systemd_cgroup);
-        state.containers.insert(id.to_owned(), container);
-        Ok(())
-    }
-
     fn pid_of(&self, id: &str) -> u32 {
         let state = self.state.lock();
         let status = state.containers.get(id).map(Container::status);
@@ -180,11 +157,7 @@ impl Service {
 
     /// Decides by the entrypoint's content, and only where there is no such file by the image's layers,
     /// which costs calls to containerd.
-    async fn plan(&self, id: &str, root: &Path) -> Result<Plan> {
-        let entry = {
-            let state = self.state.lock();
-            entry::find(&state.container(id)?.bundle, root)?
-        };
+    async fn plan(&self, id: &str, entry: Entry) -> Result<Plan> {
         match entry {
             Entry::Linux => Ok(Plan {
                 workload: Workload::Linux,
@@ -217,30 +190,29 @@ impl Service {
             ))),
         }
     }
+}
 
-    /// Removes what a failed Create has made so far.
-    async fn forget_failed(&self, id: &str, root: &Path) {
-        let Some(container) = self.state.lock().containers.remove(id) else {
-            return;
-        };
-        let state = self.paths.container(&self.namespace, id);
-        let (id, root) = (id.to_owned(), root.to_owned());
-        let removal = blocking::run(move || {
-            let remains = Remains {
-                id: &id,
-                state: &state,
-                rootfs: &root,
-                bundle: Some(&container.bundle),
-                cgroups: &container.cgroups,
-                systemd_cgroup: container.systemd_cgroup,
-                shim_is_dead: false,
-            };
-            if let Err(fault) = remains.remove() {
-                tracing::error!(id, %fault, "cannot clean up after a failed create");
-            }
-        });
-        let _ = removal.await;
+/// What a Create opens.
+struct Prepared {
+    streams: Option<Streams>,
+    relay: Relay,
+    entry: Entry,
+}
+
+/// All of a Create that touches files which the node does not answer for: logs, snapshots, volumes. On a thread that may
+/// wait, and without a lock: a disk that hangs keeps this one call only.
+fn prepare(names: &StreamNames, owner: &StreamOwner, mounts: &[Mount], bundle: &Bundle) -> Result<Prepared> {
+    let (streams, relay) = stdio::open(names, owner)?;
+    let root = bundle.rootfs();
+    if !mounts.is_empty() {
+        rootfs::mount_all(mounts, &root)?;
     }
+    let cwd = bundle.process().map(|process| process.cwd().as_path());
+    if let Some(cwd) = cwd.filter(|cwd| *cwd != Path::new("/") && cwd.is_absolute() && !bundle.is_in_mount(cwd)) {
+        rootfs::ensure_working_directory(&root, cwd)?;
+    }
+    let entry = entry::find(bundle, &root)?;
+    Ok(Prepared { streams, relay, entry })
 }
 
 impl OwnModule {

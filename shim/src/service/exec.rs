@@ -1,6 +1,7 @@
 //! Exec: further processes in a container, registered by the Exec call and run by Start.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use containerd_shim_protos::api::ExecProcessRequest;
 use containerd_shim_protos::events::task::TaskExecAdded;
@@ -8,16 +9,18 @@ use containerd_shim_protos::topics;
 use oci_spec::runtime::Process as ProcessSpec;
 use tandem_engine::http::DEFAULT_PORT;
 
-use super::Service;
 use super::container::{Container, Exit, Status};
 use super::create::{Module, Plan, fds_of};
 use super::lifecycle::{not_in, signal_number};
-use super::process::Exec;
+use super::process::{Exec, ExecStart};
+use super::reservation::ExecClaim;
 use super::state::Target;
+use super::{Service, blocking};
+use crate::bundle::Bundle;
 use crate::cli::check_name;
 use crate::entry::{self, Entry};
 use crate::fault::{Fault, Result};
-use crate::stdio::{self, StreamNames, Whose};
+use crate::stdio::{self, Relay, StreamNames, StreamOwner};
 use crate::zygote::wire::{self, Request, Workload};
 
 impl Service {
@@ -55,70 +58,63 @@ impl Service {
 
     /// Runs a registered process; answers its pid. After a failure it is registered still.
     pub(super) async fn start_exec(&self, id: &str, exec_id: &str) -> Result<u32> {
-        let begun = self.begin_exec(id, exec_id)?;
-        let result = self.run_exec(id, exec_id, begun).await;
-        let mut state = self.state.lock();
-        let container = state.container_mut(id)?;
-        let exec = container.exec_mut(exec_id)?;
-        let pid = exec.process.status().pid();
-        match result {
-            Ok(()) => Ok(pid.map_or(0, i32::unsigned_abs)),
-            Err(fault) => {
-                exec.starting = false;
-                let held = std::mem::take(&mut exec.process.held);
-                tokio::spawn(held.finish());
-                self.state.settle(id, container);
-                Err(fault)
-            }
-        }
+        let (claim, context) = self.begin_exec(id, exec_id)?;
+        self.run_exec(id, exec_id, context).await?;
+        claim.started()
     }
 
-    /// Takes the right to start it: from here on its container's end waits for its own.
-    fn begin_exec(&self, id: &str, exec_id: &str) -> Result<Begun> {
+    fn begin_exec(&self, id: &str, exec_id: &str) -> Result<(ExecClaim, ExecContext)> {
         let mut state = self.state.lock();
         let container = state.container_mut(id)?;
         let init = runs(id, container)?;
-        let bundle = container.bundle.path().to_owned();
-        let maps_users = container.bundle.has_user_namespace();
+        let bundle = Arc::clone(&container.bundle);
         let exec = container.exec_mut(exec_id)?;
-        if exec.starting || exec.process.status() != Status::Creating {
+        if exec.start != ExecStart::NotAsked {
             return Err(Fault::precondition(format!(
                 "process {exec_id} of container {id} was started already"
             )));
         }
-        exec.starting = true;
-        Ok(Begun {
+        exec.start = ExecStart::Preparing;
+        let context = ExecContext {
             init,
             bundle,
-            maps_users,
             spec: exec.spec.clone(),
             names: exec.process.names.clone(),
-        })
+        };
+        Ok((ExecClaim::new(&self.state, id, exec_id), context))
     }
 
-    async fn run_exec(&self, id: &str, exec_id: &str, begun: Begun) -> Result<()> {
-        let process = parse(&begun.spec)?;
-        let plan = self.plan_exec(id, begun.init, &process).await?;
-        let whose = Whose {
-            namespace: &self.namespace,
-            id: exec_id,
-            uid: if begun.maps_users { 0 } else { process.user().uid() },
+    async fn run_exec(&self, id: &str, exec_id: &str, context: ExecContext) -> Result<()> {
+        let process = parse(&context.spec)?;
+        let owner = StreamOwner {
+            namespace: Arc::clone(&self.namespace),
+            id: exec_id.to_owned(),
+            uid: match context.bundle.has_user_namespace() {
+                true => 0,
+                false => process.user().uid(),
+            },
             ends_with_process: true,
         };
-        let (streams, held) = stdio::open(&begun.names, whose).await?;
-        {
-            let mut state = self.state.lock();
-            state.container_mut(id)?.exec_mut(exec_id)?.process.held = held;
-        }
+        let (names, init) = (context.names, context.init);
+        // On a thread that may wait: the container's file systems may hang, and may be its own.
+        let prepared = blocking::run(move || {
+            let root = PathBuf::from(format!("/proc/{init}/root"));
+            let entry = entry::find_running(&process, &root);
+            (entry, stdio::open(&names, &owner))
+        });
+        let (entry, opened) = prepared.await?;
+        let (streams, mut relay) = opened?;
+        relay.ready().await?;
+        let plan = self.plan_exec(id, entry)?;
         let exec = wire::Exec {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
-            init: begun.init,
-            bundle: begun.bundle,
+            init,
+            bundle: context.bundle.path().to_owned(),
             terminal: streams.is_none(),
             workload: plan.workload,
         };
-        let spec = wire::carry(&begun.spec)?;
+        let spec = wire::carry(&context.spec)?;
         let mut fds = vec![std::os::fd::AsRawFd::as_raw_fd(&spec)];
         fds.extend(fds_of(streams.as_ref()));
         let target = Target::Exec {
@@ -126,19 +122,25 @@ impl Service {
             exec_id: exec_id.to_owned(),
         };
         let request = |op| Request::Exec { op, exec: exec.clone() };
+        self.begin_hand_over(id, exec_id, relay)?;
         self.hand_over(target, request, fds, plan.module).await
+    }
+
+    /// The container may have ended, or been paused, while files were opened. From here on its end waits for the exec's.
+    fn begin_hand_over(&self, id: &str, exec_id: &str, relay: Relay) -> Result<()> {
+        let mut state = self.state.lock();
+        let container = state.container_mut(id)?;
+        runs(id, container)?;
+        let exec = container.exec_mut(exec_id)?;
+        exec.process.relay = relay;
+        exec.start = ExecStart::HandedOver;
+        Ok(())
     }
 
     /// Decides as Create does, by the content of the file that the container itself would find now. Where it would find
     /// none, the name may be that of its own module, if that is a layer of the image. Whatever else is wrong, the
     /// process finds out for itself, as its user and with its working directory.
-    async fn plan_exec(&self, id: &str, init: i32, process: &ProcessSpec) -> Result<Plan> {
-        let root = PathBuf::from(format!("/proc/{init}/root"));
-        let searched = process.clone();
-        // On another thread: the container's file systems may be slow, and may be its own.
-        let entry = tokio::task::spawn_blocking(move || entry::find_running(&searched, &root))
-            .await
-            .map_err(|error| Fault::internal(format!("cannot look for the program: {error}")))?;
+    fn plan_exec(&self, id: &str, entry: Result<Entry>) -> Result<Plan> {
         match entry {
             Ok(Entry::Wasm { file, name, export }) => Ok(Plan {
                 workload: Workload::Wasm {
@@ -191,7 +193,7 @@ impl Service {
             let mut state = self.state.lock();
             let container = state.container_mut(id)?;
             let exec = container.exec(exec_id)?;
-            if exec.starting || exec.process.living_pid().is_some() {
+            if exec.start == ExecStart::HandedOver || exec.process.living_pid().is_some() {
                 return Err(Fault::precondition(format!(
                     "process {exec_id} of container {id} is running: kill it first"
                 )));
@@ -200,16 +202,15 @@ impl Service {
         };
         let Some(exec) = exec else { return Ok((0, None)) };
         let status = exec.process.status();
-        exec.process.held.finish().await;
+        exec.process.relay.finish().await;
         Ok((status.pid().unwrap_or(0), status.exit()))
     }
 }
 
-/// What a Start needs of an exec.
-struct Begun {
+/// What a Start needs to know of an exec and its container.
+struct ExecContext {
     init: i32,
-    bundle: PathBuf,
-    maps_users: bool,
+    bundle: Arc<Bundle>,
     spec: Vec<u8>,
     names: StreamNames,
 }

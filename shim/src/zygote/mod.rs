@@ -27,6 +27,7 @@ mod linux;
 mod names;
 mod null;
 mod rlimits;
+mod signals;
 mod staging;
 mod title;
 mod wasm;
@@ -182,18 +183,10 @@ impl Zygote {
                 create::start_with_hooks(state).map(|()| Report::Done { op }.into())
             }),
             Request::Kill { op, pid, signal } => {
-                // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
-                let result = Errno::result(unsafe { libc::kill(pid, signal) });
-                self.report(&match result {
-                    Ok(_) => Report::Done { op },
-                    Err(Errno::ESRCH) => Report::Failed {
-                        op,
-                        fault: Fault::not_found("process already finished"),
-                    },
-                    Err(errno) => Report::Failed {
-                        op,
-                        fault: Fault::invalid(format!("cannot send signal {signal} to process {pid}: {errno}")),
-                    },
+                let sent = signals::send(pid, signal, |pid| self.workers.contains_key(&pid));
+                self.report(&match sent {
+                    Ok(()) => Report::Done { op },
+                    Err(fault) => Report::Failed { op, fault },
                 });
             }
         }

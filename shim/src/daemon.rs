@@ -143,7 +143,7 @@ async fn serve(daemon: &Daemon, listener: UnixListener, zygote: OwnedFd) -> Resu
         // The node's admin or its shutdown; the containers end with the zygote.
         _ = terminate.recv() => {}
     }
-    service.leave();
+    service.leave().await;
     service.drain_events(LAST_EVENTS).await;
     tokio::time::sleep(LAST_REPLY).await;
     Ok(())

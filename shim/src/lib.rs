@@ -26,4 +26,6 @@ pub mod paths;
 pub mod rootfs;
 pub mod service;
 pub mod stdio;
+#[cfg(test)]
+mod testing;
 pub mod zygote;

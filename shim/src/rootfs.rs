@@ -95,13 +95,18 @@ fn mount_compacted(each: &Mount, parsed: &Parsed, target: &Path) -> nix::Result<
         flags: parsed.flags,
         data,
     };
+    on_a_thread(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+        nix::unistd::chdir(&dir)?;
+        mount_raw(&each.source, target, &each.type_, &short)
+    })
+}
+
+/// Does what changes a thread's working directory or namespaces, on one that ends with it.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-            nix::unistd::chdir(&dir)?;
-            mount_raw(&each.source, target, &each.type_, &short)
-        });
         // Not `scope.spawn`, which panics where the node has no thread left.
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work);
         let thread = thread.map_err(|error| Errno::try_from(error).unwrap_or(Errno::EAGAIN))?;
         thread.join().unwrap_or(Err(Errno::EIO))
     })
@@ -243,6 +248,16 @@ mod tests {
             assert_eq!(std::fs::read_link(place.path()).unwrap(), root.join("etc"), "{target}");
         }
         assert!(Place::of(&root, "out").is_err());
+    }
+
+    #[test]
+    fn what_needs_a_thread_fails_where_there_is_none_and_does_not_panic() {
+        crate::testing::without_threads(|| assert_eq!(on_a_thread(|| Ok(())), Err(Errno::EAGAIN)));
+        assert_eq!(on_a_thread(|| Ok(7)), Ok(7));
+        assert_eq!(
+            on_a_thread(|| -> nix::Result<()> { panic!("on purpose") }),
+            Err(Errno::EIO)
+        );
     }
 
     proptest::proptest! {

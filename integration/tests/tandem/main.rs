@@ -24,9 +24,13 @@ mod faults;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod hung_volumes;
+#[cfg(test)]
 mod hybrid;
 #[cfg(test)]
 mod images;
+#[cfg(test)]
+mod killing;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]

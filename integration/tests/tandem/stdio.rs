@@ -1,6 +1,6 @@
 //! Where output can go: FIFOs, files, logging programs, nowhere. FIFOs are what all the other tests use.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use tandem_integration::deadline::{SOON, until};
@@ -48,6 +48,51 @@ on_both_generations! {
             assert_eq!(std::fs::read_to_string(&log).unwrap(), "out\nerr\nout\n");
             end(container, &task).await?;
         }
+        ctd.stop().await
+    }
+
+    async fn a_log_file_is_made_with_its_directories_by_its_decoded_name(generation: Generation) -> Result<()> {
+        let (ctd, image) = with_tools(generation).await?;
+        let logs = ctd.home().dir.join("logs");
+        let named = logs.join("of a pod/100%.log");
+        let uri = format!("file://{}/of%20a%20pod/100%25.log", logs.display());
+        for (tty, expected) in [(false, "out\nerr\n"), (true, "out\r\nerr\r\n")] {
+            let container = tandem(&ctd, &image).args(PROGRAM.iter().copied()).tty(tty).create().await?;
+            let both = uri.clone();
+            let mut task = container
+                .task_with(|request| {
+                    request.stdout = both.clone();
+                    request.stderr = if tty { String::new() } else { both };
+                })
+                .await?;
+            task.start().await?;
+            assert_eq!(task.wait().await?.code, 0);
+            task.delete_only().await?;
+            container.remove().await?;
+            assert_eq!(std::fs::read_to_string(&named).unwrap(), expected);
+            let mode = std::fs::metadata(&named).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o644);
+            std::fs::remove_file(&named).unwrap();
+        }
+        ctd.stop().await
+    }
+
+    async fn a_container_cannot_change_the_log_file_that_it_writes_to(generation: Generation) -> Result<()> {
+        let (ctd, image) = with_tools(generation).await?;
+        let log = ctd.home().dir.join("log");
+        std::fs::write(&log, "of another\n").unwrap();
+        let before = std::fs::metadata(&log).unwrap();
+        let script = "chmod 4777 /proc/self/fd/1; chown 5:5 /proc/self/fd/1; : >/proc/self/fd/1; echo done";
+        let container = tandem(&ctd, &image).args(["sh", "-c", script]).create().await?;
+        let uri = format!("file://{}", log.display());
+        let mut task = container.task_with(|request| request.stdout = uri).await?;
+        task.start().await?;
+        task.wait().await?;
+        task.delete_only().await?;
+        container.remove().await?;
+        let after = std::fs::metadata(&log).unwrap();
+        assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()));
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "of another\ndone\n");
         ctd.stop().await
     }
 
@@ -152,7 +197,9 @@ on_both_generations! {
         let container = tandem(&ctd, &image).args(["true"]).create().await?;
         for (uri, code, part) in [
             ("gopher://x".to_owned(), Code::InvalidArgument, "gopher"),
-            (format!("file://{dir}/no/such/log"), Code::InvalidArgument, "/no/such/log"),
+            ("file:///proc/no/such/log".to_owned(), Code::InvalidArgument, "/no/such/log"),
+            (format!("file://{dir}/log%2"), Code::InvalidArgument, "hexadecimal"),
+            ("file://elsewhere/log".to_owned(), Code::InvalidArgument, "absolute"),
             (format!("binary://{dir}/no-logger"), Code::InvalidArgument, "no-logger"),
             ("binary://relative".to_owned(), Code::InvalidArgument, "absolute"),
         ] {

@@ -11,7 +11,7 @@ pub const WRITE: u8 = 4;
 
 /// What kind of device a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DeviceKind {
     /// Every device, whatever its numbers; the access does not matter either.
     All,
     /// Block devices.
@@ -26,7 +26,7 @@ pub struct Rule {
     /// Whether it gives or takes.
     pub allow: bool,
     /// For which kind.
-    pub kind: Kind,
+    pub kind: DeviceKind,
     /// Major number; none is any.
     pub major: Option<u32>,
     /// Minor number; none is any.
@@ -38,8 +38,8 @@ pub struct Rule {
 /// What every container may use, after its own rules: make any node, and open the harmless ones.
 /// Source: runc, `specconv.AllowedDevices`.
 const ALWAYS: [Rule; 10] = [
-    always(Kind::Char, None, None, MKNOD),
-    always(Kind::Block, None, None, MKNOD),
+    always(DeviceKind::Char, None, None, MKNOD),
+    always(DeviceKind::Block, None, None, MKNOD),
     harmless(1, Some(3)),
     harmless(1, Some(8)),
     harmless(1, Some(7)),
@@ -50,7 +50,7 @@ const ALWAYS: [Rule; 10] = [
     harmless(5, Some(2)),
 ];
 
-const fn always(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
+const fn always(kind: DeviceKind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
     Rule {
         allow: true,
         kind,
@@ -61,7 +61,7 @@ const fn always(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) 
 }
 
 const fn harmless(major: u32, minor: Option<u32>) -> Rule {
-    always(Kind::Char, Some(major), minor, MKNOD | READ | WRITE)
+    always(DeviceKind::Char, Some(major), minor, MKNOD | READ | WRITE)
 }
 
 /// The spec's rules, in their order, and what is always allowed.
@@ -81,9 +81,9 @@ fn parse(rule: &LinuxDeviceCgroup) -> Option<Rule> {
     Some(Rule {
         allow: rule.allow(),
         kind: match rule.typ().unwrap_or(LinuxDeviceType::A) {
-            LinuxDeviceType::A => Kind::All,
-            LinuxDeviceType::B => Kind::Block,
-            LinuxDeviceType::C | LinuxDeviceType::U => Kind::Char,
+            LinuxDeviceType::A => DeviceKind::All,
+            LinuxDeviceType::B => DeviceKind::Block,
+            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
             // A FIFO is no device.
             LinuxDeviceType::P => return None,
         },
@@ -112,7 +112,7 @@ pub mod tests {
             {"allow":true,"type":"p"},{"allow":true,"type":"b","major":8,"minor":-1,"access":"r"}]"#,
         );
         assert_eq!(rules.len(), 3 + ALWAYS.len());
-        assert_eq!((rules[0].allow, rules[0].kind), (false, Kind::All));
+        assert_eq!((rules[0].allow, rules[0].kind), (false, DeviceKind::All));
         assert_eq!((rules[1].major, rules[1].access), (Some(10), READ | WRITE));
         assert_eq!((rules[2].major, rules[2].minor), (Some(8), None));
     }

@@ -1,4 +1,4 @@
-//! A container's cgroups: created, joined, limited, frozen, removed; cgroup v1, hybrid and v2, by plain files or
+//! A container's cgroups: created, joined, limited, frozen, ended, removed; cgroup v1, hybrid and v2, by plain files or
 //! through systemd.
 //!
 //! libcontainer does this by a crate named `libcgroups`, for which the workspace's `[patch]` puts this one, because
@@ -18,6 +18,7 @@ mod device_rules;
 mod error;
 mod setting;
 mod systemd;
+pub mod tree;
 pub mod v1;
 pub mod v2;
 

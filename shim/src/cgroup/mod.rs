@@ -11,30 +11,15 @@ mod shared;
 mod v1;
 mod v2;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageFull};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use libcgroups::tree;
 
 use crate::fault::{Fault, Result};
 use control::Control;
-
-/// A killed process leaves its cgroup a moment after the signal; until then `rmdir` answers EBUSY.
-const REMOVAL_PAUSES: [Duration; 8] = [
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-    Duration::from_millis(5),
-    Duration::from_millis(20),
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_millis(700),
-];
 
 /// One directory: the container's cgroup in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,38 +81,37 @@ impl Cgroups {
 
     /// Process ids in the cgroups and below, each once.
     pub fn pids(&self) -> Vec<i32> {
-        let mut pids = BTreeSet::new();
         // Every hierarchy knows every process; the first that is readable tells them all.
-        for dir in &self.dirs {
-            if collect_pids(&dir.path, &mut pids).is_ok() {
-                break;
-            }
-        }
-        pids.into_iter().collect()
+        let mut all = self.dirs.iter().filter_map(|dir| tree::processes(&dir.path).ok());
+        all.next().unwrap_or_default().into_iter().collect()
     }
 
-    /// Sends `signal` to every process in the cgroups.
-    pub fn kill(&self, signal: Signal) {
-        if signal == Signal::SIGKILL {
-            self.thaw();
-        }
-        for pid in self.pids() {
-            let _ = kill(Pid::from_raw(pid), signal);
+    /// Sends a signal, by its number, to every process in the cgroups.
+    pub fn signal(&self, number: i32) {
+        if let Some(dir) = self.dirs.first() {
+            tree::signal(&dir.path, number);
         }
     }
 
-    /// Lets processes that are frozen go on. On cgroup v1 not even SIGKILL ends them where they are.
-    pub fn thaw(&self) {
-        if let Some(freezer) = self.controller("freezer") {
-            let _ = std::fs::write(freezer.join("freezer.state"), "THAWED");
+    /// Ends every process in the cgroups, also those that are frozen, before they run on.
+    pub fn kill(&self) {
+        let freezer = self.controller("freezer");
+        let all = freezer.or_else(|| self.dirs.first().map(|dir| dir.path.as_path()));
+        if let Some(dir) = all {
+            tree::kill(dir, freezer);
         }
     }
 
     /// Removes the cgroups and those the container made below them, killing what is left inside.
     pub fn remove(&self) -> Result<()> {
-        self.thaw();
+        if let Some(freezer) = self.controller("freezer")
+            && tree::processes(freezer).is_ok_and(|left| !left.is_empty())
+        {
+            // What is frozen ends in no hierarchy.
+            self.kill();
+        }
         for dir in &self.dirs {
-            remove_tree(&dir.path).map_err(|error| {
+            tree::remove(&dir.path).map_err(|error| {
                 Fault::internal(format!(
                     "cannot remove cgroup {}: {error}; a process in it may be stuck in the kernel",
                     dir.path.display()
@@ -193,51 +177,6 @@ fn mount_of<'a>(mountinfo: &'a str, controllers: &str) -> Option<(&'a Path, &'a 
         };
         matches.then(|| (Path::new(root), Path::new(point)))
     })
-}
-
-fn collect_pids(dir: &Path, pids: &mut BTreeSet<i32>) -> io::Result<()> {
-    let procs = std::fs::read_to_string(dir.join("cgroup.procs"))?;
-    pids.extend(procs.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
-    for child in subdirectories(dir)? {
-        // A child that went away meanwhile has no processes.
-        let _ = collect_pids(&child, pids);
-    }
-    Ok(())
-}
-
-fn subdirectories(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut children = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            children.push(entry.path());
-        }
-    }
-    Ok(children)
-}
-
-fn remove_tree(dir: &Path) -> io::Result<()> {
-    let mut pauses = REMOVAL_PAUSES.iter();
-    loop {
-        // First without looking: nearly always the cgroup is empty and has no children.
-        let error = match std::fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => error,
-        };
-        for child in subdirectories(dir).unwrap_or_default() {
-            remove_tree(&child)?;
-        }
-        let mut pids = BTreeSet::new();
-        let _ = collect_pids(dir, &mut pids);
-        for pid in pids {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        match pauses.next() {
-            Some(pause) => std::thread::sleep(*pause),
-            None => return Err(error),
-        }
-    }
 }
 
 /// A number from a cgroup file; `max` is the largest, an absent file none.

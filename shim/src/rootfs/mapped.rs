@@ -38,19 +38,20 @@ pub fn mount_mapped(each: &Mount, parsed: &Parsed, mappings: &Mappings, target: 
     let namespace = mappings.user_namespace()?;
     let fault = |errno: Errno| {
         Fault::internal(format!(
-            "cannot mount {} ({}) with ids mapped on {}: {errno}; its file system must allow it (ext4, xfs, btrfs)",
+            "cannot mount {} ({}) with ids mapped on {}: {errno}; {}",
             each.source,
             each.type_,
-            target.display()
+            target.display(),
+            match errno {
+                Errno::EAGAIN | Errno::ENOMEM => "the node is out of processes or memory",
+                _ => "its file system must allow it (ext4, xfs, btrfs)",
+            }
         ))
     };
     let mounted = if parsed.flags.contains(MsFlags::MS_BIND) {
         bind(Path::new(&each.source), parsed, &namespace)
     } else if each.type_ == "overlay" {
-        std::thread::scope(|scope| {
-            let made = scope.spawn(|| overlay(parsed, &namespace, target)).join();
-            made.unwrap_or(Err(Errno::EIO))
-        })
+        super::on_a_thread(|| overlay(parsed, &namespace, target))
     } else {
         return Err(Fault::unimplemented(format!(
             "snapshot mounts of type \"{}\" cannot have ids mapped: use the overlayfs snapshotter",

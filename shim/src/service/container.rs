@@ -3,22 +3,24 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use containerd_shim_protos::api::StateResponse;
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::types::task::Status as TaskStatus;
 use tandem_image::WasmLayer;
+use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
-use super::process::{Exec, Process};
+use super::process::{Exec, ExecStart, Process};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroups;
 use crate::cgroup::control::Control;
 use crate::events::timestamp;
 use crate::fault::{Fault, Result};
 use crate::memory::MemoryCell;
-use crate::stdio::{Held, Size, StreamNames};
+use crate::stdio::{Size, StreamNames};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +93,7 @@ pub struct OwnModule {
 #[derive(Debug)]
 pub struct Container {
     /// The bundle and its spec.
-    pub bundle: Bundle,
+    pub bundle: Arc<Bundle>,
     /// Its first process.
     pub init: Process,
     /// The processes that were executed in it, by exec id.
@@ -104,8 +106,13 @@ pub struct Container {
     pub cgroups: Cgroups,
     /// Whether systemd made them.
     pub systemd_cgroup: bool,
+    /// Held by the calls that change what it is doing, one after the other in the order in which they came: Start, Pause,
+    /// Resume, Update, Kill and Delete. Never while an exec or a hook is waited for: a kill does not wait for those.
+    pub turn: Arc<Mutex<()>>,
     /// Whether its processes are frozen.
     pub paused: bool,
+    /// Whether SIGKILL was sent to its first process: what is frozen from then on would never end.
+    pub killed: bool,
     /// The memory limit that its guests are told, once there is one.
     pub memory: Option<MemoryCell>,
     /// Processes killed for want of memory that have been reported.
@@ -118,17 +125,19 @@ pub struct Container {
 
 impl Container {
     /// A container that the zygote is about to create.
-    pub fn new(bundle: Bundle, names: StreamNames, held: Held, systemd_cgroup: bool) -> Self {
+    pub fn new(bundle: Arc<Bundle>, names: StreamNames, systemd_cgroup: bool) -> Self {
         Self {
             bundle,
-            init: Process::new(names, held),
+            init: Process::new(names),
             execs: HashMap::new(),
             module: None,
             ending: None,
             start: None,
             cgroups: Cgroups::default(),
             systemd_cgroup,
+            turn: Arc::default(),
             paused: false,
+            killed: false,
             memory: None,
             oom_kills: 0,
             memory_watch: None,
@@ -226,14 +235,14 @@ impl Container {
             // The user must be able to open `/dev/tty`'s own name anew. Descriptor 0 is the terminal.
             let _ = std::os::unix::fs::chown(format!("/proc/{pid}/fd/0"), Some(self.bundle.uid()), None);
         }
-        self.init.held.connect(master)
+        self.init.relay.connect(master)
     }
 
     /// Whether an exec has a process, or may have one before anything more is heard of it.
     pub fn has_living_exec(&self) -> bool {
         self.execs
             .values()
-            .any(|exec| exec.starting || exec.process.living_pid().is_some())
+            .any(|exec| exec.start == ExecStart::HandedOver || exec.process.living_pid().is_some())
     }
 }
 

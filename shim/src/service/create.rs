@@ -2,24 +2,26 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::types::mount::Mount;
 
 use super::container::{Container, Status};
+use super::reservation::Reservation;
 use super::state::Target;
 use super::{Service, blocking, modules};
-use crate::bundle::{ADDRESS_FILE, Bundle};
-use crate::cleanup::Remains;
+use crate::bundle::Bundle;
 use crate::cli::check_name;
 use crate::fault::{Fault, Result};
 use crate::options::Options;
 use crate::rootfs;
-use crate::stdio::{self, StreamNames, Streams, Whose};
+use crate::stdio::{self, Relay, StreamNames, StreamOwner, Streams};
 use crate::zygote::wire::{Create, Op, Request};
 
 impl Service {
     /// Creates the container of `request`; whatever fails, nothing is left of it.
-    pub(super) async fn create_container(&self, request: CreateTaskRequest) -> Result<u32> {
+    pub(super) async fn create_container(&self, mut request: CreateTaskRequest) -> Result<u32> {
         let id = request.id.clone();
         check_name("container id", &id)?;
         if !request.checkpoint.is_empty() {
@@ -27,7 +29,6 @@ impl Service {
         }
         let options = Options::decode(request.options.as_ref())?;
         let bundle = Bundle::load(Path::new(&request.bundle))?;
-        let root = bundle.rootfs();
         let names = StreamNames {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),
@@ -41,20 +42,22 @@ impl Service {
                 request.bundle
             )));
         }
-        let whose = Whose {
-            namespace: &self.namespace,
-            id: &id,
+        let systemd_cgroup = options.systemd_cgroup || bundle.has_systemd_cgroup();
+        let bundle = Arc::new(bundle);
+        let container = Container::new(Arc::clone(&bundle), names.clone(), systemd_cgroup);
+        let reservation = Reservation::take(self, &id, container)?;
+        let owner = StreamOwner {
+            namespace: Arc::clone(&self.namespace),
+            id: id.clone(),
             uid: if bundle.has_user_namespace() { 0 } else { bundle.uid() },
             ends_with_process: false,
         };
-        let (streams, held) = stdio::open(&names, whose).await?;
-        let systemd_cgroup = options.systemd_cgroup || bundle.has_systemd_cgroup();
-        self.reserve(&id, bundle, names, held, systemd_cgroup)?;
-
+        let mounts = std::mem::take(&mut request.rootfs);
         let created = async {
-            if !request.rootfs.is_empty() {
-                rootfs::mount_all(&request.rootfs, &root)?;
-            }
+            let prepared = blocking::run(move || prepare(&names, &owner, &mounts, &bundle)).await??;
+            let (streams, mut relay) = prepared;
+            relay.ready().await?;
+            self.state.lock().container_mut(&id)?.init.relay = relay;
             let create = Create {
                 id: id.clone(),
                 bundle: request.bundle.clone().into(),
@@ -66,15 +69,14 @@ impl Service {
             self.make_process(target, request, None, streams.as_ref()).await
         }
         .await;
-        drop(streams);
-
         match created {
             Ok(()) => {
+                reservation.keep();
                 self.watch_memory(&id);
                 Ok(self.pid_of(&id))
             }
             Err(fault) => {
-                self.forget_failed(&id, &root).await;
+                reservation.give_back().await;
                 Err(fault)
             }
         }
@@ -108,58 +110,26 @@ impl Service {
             .map_err(|error| Fault::exhausted(format!("cannot make the guest's memory limit: {error}")))
     }
 
-    /// Takes the id, so that a second Create of it fails, whoever comes first.
-    fn reserve(
-        &self,
-        id: &str,
-        bundle: Bundle,
-        names: StreamNames,
-        held: stdio::Held,
-        systemd_cgroup: bool,
-    ) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.containers.contains_key(id) {
-            return Err(Fault::exists(format!("container {id} exists already in this shim")));
-        }
-        let container = Container::new(bundle, names, held, systemd_cgroup);
-        state.containers.insert(id.to_owned(), container);
-        Ok(())
-    }
-
     fn pid_of(&self, id: &str) -> u32 {
         let state = self.state.lock();
         let status = state.containers.get(id).map(Container::status);
         status.and_then(Status::pid).map_or(0, i32::unsigned_abs)
     }
+}
 
-    /// Removes what a failed Create has made so far.
-    async fn forget_failed(&self, id: &str, root: &Path) {
-        let Some(container) = self.state.lock().containers.remove(id) else {
-            return;
-        };
-        let (id, root) = (id.to_owned(), root.to_owned());
-        let removal = blocking::run(move || {
-            let remains = Remains {
-                id: &id,
-                rootfs: &root,
-                bundle: Some(&container.bundle),
-                cgroups: &container.cgroups,
-                systemd_cgroup: container.systemd_cgroup,
-                shim_is_dead: false,
-                hooks_are_due: true,
-            };
-            match remains.remove() {
-                // Tells the `delete` action, which containerd runs all the same, that nothing was cut off.
-                Ok(()) => _ = std::fs::remove_file(container.bundle.path().join(ADDRESS_FILE)),
-                Err(fault) => tracing::error!(id, %fault, "cannot clean up after a failed create"),
-            }
-        });
-        let _ = removal.await;
+/// All of a Create that touches files which the node does not answer for: logs, snapshots, volumes. On a thread that may
+/// wait, and without a lock: a disk that hangs keeps this one call only.
+fn prepare(names: &StreamNames, owner: &StreamOwner, mounts: &[Mount], bundle: &Bundle) -> Result<(Option<Streams>, Relay)> {
+    let (streams, relay) = stdio::open(names, owner)?;
+    let root = bundle.rootfs();
+    if !mounts.is_empty() {
+        rootfs::mount_all(mounts, &root)?;
     }
+    Ok((streams, relay))
 }
 
 /// The streams' descriptors in the order in which the zygote expects them; none for a terminal.
-pub(super) fn fds_of(streams: Option<&Streams>) -> Vec<RawFd> {
+fn fds_of(streams: Option<&Streams>) -> Vec<RawFd> {
     let Some(streams) = streams else { return Vec::new() };
     [&streams.stdin, &streams.stdout, &streams.stderr]
         .map(AsRawFd::as_raw_fd)

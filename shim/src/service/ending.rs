@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use super::Service;
+use super::{Service, blocking};
 use crate::lock;
 
 /// A call that creates or removes something, for as long as it lasts.
@@ -17,27 +17,35 @@ impl Service {
     }
 
     /// Ends the shim, unless it has containers: it is its whole pod's.
-    pub(super) fn end_if_empty(&self) {
-        let mut state = self.state.lock();
-        if state.calls > 0 {
-            state.shutdown = true;
-        } else if state.containers.is_empty() {
-            self.end();
+    pub(super) async fn end_if_empty(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.calls > 0 {
+                state.shutdown = true;
+                return;
+            }
+            if !state.containers.is_empty() {
+                return;
+            }
+            state.ends = true;
         }
+        self.end().await;
     }
 
     /// Ends the shim. Its socket goes before the reply to Shutdown: whoever has that may start another shim of the same
     /// name at once, which must not find this one.
-    pub(super) fn end(&self) {
-        self.leave();
+    pub(super) async fn end(&self) {
+        self.state.lock().ends = true;
+        self.leave().await;
         self.exit.notify_one();
     }
 
-    /// Takes the shim's socket away; once, because a later one of that name is another shim's.
-    pub fn leave(&self) {
+    /// Takes the shim's socket away; once, because a later one of that name is another shim's. On a thread that may wait:
+    /// all shims of the node share the lock that this takes.
+    pub async fn leave(&self) {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(socket) = socket {
-            lock::remove_socket(&socket);
+            let _ = blocking::run_in_any_case(move || lock::remove_socket(&socket)).await;
         }
     }
 }
@@ -49,8 +57,10 @@ impl Drop for Call {
             state.calls -= 1;
             state.calls == 0 && std::mem::take(&mut state.shutdown)
         };
-        if asked {
-            self.0.end_if_empty();
+        // Without a runtime there is no service any more that could end.
+        if let (true, Ok(runtime)) = (asked, tokio::runtime::Handle::try_current()) {
+            let service = self.0.clone();
+            runtime.spawn(async move { service.end_if_empty().await });
         }
     }
 }

@@ -1,20 +1,22 @@
 //! Exec: further processes in a container, registered by the Exec call and run by Start.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use containerd_shim_protos::api::ExecProcessRequest;
 use containerd_shim_protos::events::task::TaskExecAdded;
 use containerd_shim_protos::topics;
 use oci_spec::runtime::Process as ProcessSpec;
 
-use super::Service;
 use super::container::{Container, Exit, Status};
 use super::lifecycle::{not_in, signal_number};
-use super::process::Exec;
+use super::process::{Exec, ExecStart};
+use super::reservation::ExecClaim;
 use super::state::Target;
+use super::{Service, blocking};
+use crate::bundle::Bundle;
 use crate::cli::check_name;
 use crate::fault::{Fault, Result};
-use crate::stdio::{self, StreamNames, Whose};
+use crate::stdio::{self, Relay, StreamNames, StreamOwner};
 use crate::zygote::wire::{self, Request};
 
 impl Service {
@@ -52,74 +54,74 @@ impl Service {
 
     /// Runs a registered process; answers its pid. After a failure it is registered still.
     pub(super) async fn start_exec(&self, id: &str, exec_id: &str) -> Result<u32> {
-        let begun = self.begin_exec(id, exec_id)?;
-        let result = self.run_exec(id, exec_id, begun).await;
-        let mut state = self.state.lock();
-        let container = state.container_mut(id)?;
-        let exec = container.exec_mut(exec_id)?;
-        let pid = exec.process.status().pid();
-        match result {
-            Ok(()) => Ok(pid.map_or(0, i32::unsigned_abs)),
-            Err(fault) => {
-                exec.starting = false;
-                let held = std::mem::take(&mut exec.process.held);
-                tokio::spawn(held.finish());
-                self.state.settle(id, container);
-                Err(fault)
-            }
-        }
+        let (claim, context) = self.begin_exec(id, exec_id)?;
+        self.run_exec(id, exec_id, context).await?;
+        claim.started()
     }
 
-    /// Takes the right to start it: from here on its container's end waits for its own.
-    fn begin_exec(&self, id: &str, exec_id: &str) -> Result<Begun> {
+    fn begin_exec(&self, id: &str, exec_id: &str) -> Result<(ExecClaim, ExecContext)> {
         let mut state = self.state.lock();
         let container = state.container_mut(id)?;
         let init = runs(id, container)?;
-        let bundle = container.bundle.path().to_owned();
-        let maps_users = container.bundle.has_user_namespace();
+        let bundle = Arc::clone(&container.bundle);
         let exec = container.exec_mut(exec_id)?;
-        if exec.starting || exec.process.status() != Status::Creating {
+        if exec.start != ExecStart::NotAsked {
             return Err(Fault::precondition(format!(
                 "process {exec_id} of container {id} was started already"
             )));
         }
-        exec.starting = true;
-        Ok(Begun {
+        exec.start = ExecStart::Preparing;
+        let context = ExecContext {
             init,
             bundle,
-            maps_users,
             spec: exec.spec.clone(),
             names: exec.process.names.clone(),
-        })
+        };
+        Ok((ExecClaim::new(&self.state, id, exec_id), context))
     }
 
-    async fn run_exec(&self, id: &str, exec_id: &str, begun: Begun) -> Result<()> {
-        let process = parse(&begun.spec)?;
-        let whose = Whose {
-            namespace: &self.namespace,
-            id: exec_id,
-            uid: if begun.maps_users { 0 } else { process.user().uid() },
+    async fn run_exec(&self, id: &str, exec_id: &str, context: ExecContext) -> Result<()> {
+        let process = parse(&context.spec)?;
+        let owner = StreamOwner {
+            namespace: Arc::clone(&self.namespace),
+            id: exec_id.to_owned(),
+            uid: match context.bundle.has_user_namespace() {
+                true => 0,
+                false => process.user().uid(),
+            },
             ends_with_process: true,
         };
-        let (streams, held) = stdio::open(&begun.names, whose).await?;
-        {
-            let mut state = self.state.lock();
-            state.container_mut(id)?.exec_mut(exec_id)?.process.held = held;
-        }
+        let (names, init) = (context.names, context.init);
+        let section = wire::carry(&section_of(process, &names)?)?;
+        // On a thread that may wait: where the output goes may hang.
+        let opened = blocking::run(move || stdio::open(&names, &owner)).await??;
+        let (streams, mut relay) = opened;
+        relay.ready().await?;
         let exec = wire::Exec {
             id: id.to_owned(),
-            init: begun.init,
-            bundle: begun.bundle,
+            init,
+            bundle: context.bundle.path().to_owned(),
             http_limits: self.config.http.clone(),
         };
-        let section = wire::carry(&section_of(process, &begun.names)?)?;
         let target = Target::Exec {
             container: id.to_owned(),
             exec_id: exec_id.to_owned(),
         };
         let request = |op| Request::Exec { op, exec };
+        self.begin_hand_over(id, exec_id, relay)?;
         self.make_process(target, request, Some(&section), streams.as_ref())
             .await
+    }
+
+    /// The container may have ended, or been paused, while files were opened. From here on its end waits for the exec's.
+    fn begin_hand_over(&self, id: &str, exec_id: &str, relay: Relay) -> Result<()> {
+        let mut state = self.state.lock();
+        let container = state.container_mut(id)?;
+        runs(id, container)?;
+        let exec = container.exec_mut(exec_id)?;
+        exec.process.relay = relay;
+        exec.start = ExecStart::HandedOver;
+        Ok(())
     }
 
     /// Sends a signal to the process, and to none of its container's others.
@@ -151,7 +153,7 @@ impl Service {
             let mut state = self.state.lock();
             let container = state.container_mut(id)?;
             let exec = container.exec(exec_id)?;
-            if exec.starting || exec.process.living_pid().is_some() {
+            if exec.start == ExecStart::HandedOver || exec.process.living_pid().is_some() {
                 return Err(Fault::precondition(format!(
                     "process {exec_id} of container {id} is running: kill it first"
                 )));
@@ -160,16 +162,15 @@ impl Service {
         };
         let Some(exec) = exec else { return Ok((0, None)) };
         let status = exec.process.status();
-        exec.process.held.finish().await;
+        exec.process.relay.finish().await;
         Ok((status.pid().unwrap_or(0), status.exit()))
     }
 }
 
-/// What a Start needs of an exec.
-struct Begun {
+/// What a Start needs to know of an exec and its container.
+struct ExecContext {
     init: i32,
-    bundle: PathBuf,
-    maps_users: bool,
+    bundle: Arc<Bundle>,
     spec: Vec<u8>,
     names: StreamNames,
 }

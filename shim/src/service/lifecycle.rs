@@ -23,6 +23,7 @@ impl Service {
     /// Lets a created container run.
     pub(super) async fn start_container(&self, id: &str) -> Result<u32> {
         let (pid, bundle) = {
+            let _turn = self.turn_of(id)?.lock_owned().await;
             let mut state = self.state.lock();
             let container = state.container_mut(id)?;
             let Status::Created { pid } = container.status() else {
@@ -89,27 +90,30 @@ impl Service {
     /// Sends a signal to the first process, or to every process of the container.
     pub(super) async fn kill_container(&self, id: &str, signal: u32, all: bool) -> Result<()> {
         let signal = signal_number(signal)?;
-        let (pid, cgroups) = {
-            let state = self.state.lock();
-            let container = state.container(id)?;
+        let _turn = self.turn_of(id)?.lock_owned().await;
+        let ends = signal == Signal::SIGKILL as i32;
+        let (pid, cgroups, paused) = {
+            let mut state = self.state.lock();
+            let container = state.container_mut(id)?;
             let pid = match (container.living_pid(), container.status()) {
                 (Some(pid), _) => pid,
                 (None, Status::Creating) => return Err(not_in(id, "created", Status::Creating)),
                 (None, _) => return Err(Fault::not_found(format!("process of container {id} already finished"))),
             };
-            (pid, container.cgroups.clone())
+            container.killed |= ends;
+            (pid, container.cgroups.clone(), container.paused)
         };
-        if all && let Ok(signal) = Signal::try_from(signal) {
-            cgroups.kill(signal);
-        }
-        if signal == Signal::SIGKILL as i32 && self.state.lock().container(id)?.paused {
-            cgroups.thaw();
+        if ends && (paused || all) {
+            // A frozen process ends once it is thawed, and what it would do between the thaw and a later kill it must not.
+            blocking::run_in_any_case(move || cgroups.kill()).await?;
             self.set_paused(id, false)?;
+        } else if all {
+            blocking::run_in_any_case(move || cgroups.signal(signal)).await?;
         }
         let killed = self.zygote.ask(None, |op| Request::Kill { op, pid, signal }, &[]).await;
         match killed {
-            // "All" may have ended it already.
-            Err(fault) if all && fault.kind == Kind::NotFound => Ok(()),
+            // It may have ended already, by the same signal.
+            Err(fault) if (all || (ends && paused)) && fault.kind == Kind::NotFound => Ok(()),
             other => other,
         }
     }
@@ -135,6 +139,7 @@ impl Service {
             let _ = self.kill_container(id, Signal::SIGKILL as u32, false).await;
             self.wait_container(id).await?;
         }
+        let _turn = self.turn_of(id)?.lock_owned().await;
         // Whoever takes the container out deletes it; a second Delete at the same time finds nothing.
         let (_done, done) = watch::channel(());
         let mut container = {
@@ -149,14 +154,14 @@ impl Service {
             container
         };
         // All at once: each may have to wait for a client that does not read.
-        let execs = container.execs.drain().map(|(_, exec)| exec.process.held);
-        let ends: Vec<_> = execs.map(|held| tokio::spawn(held.finish())).collect();
-        let held = std::mem::take(&mut container.init.held);
+        let execs = container.execs.drain().map(|(_, exec)| exec.process.relay);
+        let ends: Vec<_> = execs.map(|relay| tokio::spawn(relay.finish())).collect();
+        let relay = std::mem::take(&mut container.init.relay);
         let Status::Stopped { pid, exit } = container.status() else {
             return Err(no_such(id));
         };
         let name = id.to_owned();
-        let removed = blocking::run(move || {
+        let removed = blocking::run_in_any_case(move || {
             let rootfs = container.bundle.rootfs();
             let remains = Remains {
                 id: &name,
@@ -176,7 +181,7 @@ impl Service {
         })
         .await;
         if let Ok((_, Ok(()))) = &removed {
-            held.finish().await;
+            relay.finish().await;
             for end in ends {
                 let _ = end.await;
             }

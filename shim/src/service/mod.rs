@@ -9,6 +9,7 @@ mod exec;
 mod lifecycle;
 mod modules;
 mod process;
+mod reservation;
 mod resources;
 mod state;
 mod zygote_link;
@@ -224,10 +225,14 @@ impl Task for Service {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> ttrpc::Result<api::Empty> {
-        match request.exec_id.as_str() {
-            "" => self.kill_container(&request.id, request.signal, request.all).await?,
-            exec_id => self.kill_exec(&request.id, exec_id, request.signal).await?,
-        }
+        let service = self.clone();
+        self.to_its_end(async move {
+            match request.exec_id.as_str() {
+                "" => service.kill_container(&request.id, request.signal, request.all).await,
+                exec_id => service.kill_exec(&request.id, exec_id, request.signal).await,
+            }
+        })
+        .await?;
         Ok(api::Empty::new())
     }
 
@@ -285,16 +290,16 @@ impl Task for Service {
         let state = self.state.lock();
         let process = state.container(&request.id)?.process(&request.exec_id)?;
         if request.stdin {
-            process.held.close_input();
+            process.relay.close_input();
         }
         Ok(api::Empty::new())
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: api::ShutdownRequest) -> ttrpc::Result<api::Empty> {
         if request.now {
-            self.end();
+            self.end().await;
         } else {
-            self.end_if_empty();
+            self.end_if_empty().await;
         }
         Ok(api::Empty::new())
     }
@@ -329,7 +334,7 @@ impl Task for Service {
         };
         let state = self.state.lock();
         let process = state.container(&request.id)?.process(&request.exec_id)?;
-        process.held.resize(size)?;
+        process.relay.resize(size)?;
         Ok(api::Empty::new())
     }
 

@@ -4,7 +4,7 @@
 use tokio::sync::watch;
 
 use super::container::Status;
-use crate::stdio::{Held, StreamNames};
+use crate::stdio::{Relay, StreamNames};
 
 /// A process.
 #[derive(Debug)]
@@ -12,16 +12,16 @@ pub struct Process {
     /// Names of the streams, as State reports them back.
     pub names: StreamNames,
     /// The shim's side of the streams.
-    pub held: Held,
+    pub relay: Relay,
     status: watch::Sender<Status>,
 }
 
 impl Process {
     /// One that is not there yet.
-    pub fn new(names: StreamNames, held: Held) -> Self {
+    pub fn new(names: StreamNames) -> Self {
         Self {
             names,
-            held,
+            relay: Relay::default(),
             status: watch::Sender::new(Status::Creating),
         }
     }
@@ -57,17 +57,30 @@ pub struct Exec {
     pub process: Process,
     /// The OCI process section, checked, as JSON.
     pub spec: Vec<u8>,
-    /// Whether the zygote is at it. From here on it may have a process of which nobody has told yet.
-    pub starting: bool,
+    /// How far its Start is.
+    pub start: ExecStart,
+}
+
+/// How far the Start of an exec is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecStart {
+    /// Nobody has asked for it, or it failed.
+    NotAsked,
+    /// Its files are opened, which may take as long as a disk hangs. Its container's end does not wait for it.
+    Preparing,
+    /// The zygote is at it: it may have a process of which nobody has told yet.
+    HandedOver,
+    /// It has, or had, a process.
+    Done,
 }
 
 impl Exec {
     /// One that waits for Start.
     pub fn new(names: StreamNames, spec: Vec<u8>) -> Self {
         Self {
-            process: Process::new(names, Held::default()),
+            process: Process::new(names),
             spec,
-            starting: false,
+            start: ExecStart::NotAsked,
         }
     }
 }

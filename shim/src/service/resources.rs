@@ -9,11 +9,12 @@ use containerd_shim_protos::topics;
 use oci_spec::runtime::LinuxResources;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
 
-use super::Service;
 use super::container::Status;
 use super::lifecycle::not_in;
 use super::state::State;
+use super::{Service, blocking};
 use crate::cgroup::control::Control;
 use crate::cgroup::oom::Alarm;
 use crate::fault::{Fault, Result};
@@ -29,8 +30,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(25);
 impl Service {
     /// Stops a running container's processes where they are.
     pub(super) async fn pause_container(&self, id: &str) -> Result<()> {
+        let _turn = self.turn_of(id)?.lock_owned().await;
         let control = self.control_of(id, false)?;
-        in_background(move || control.freeze()).await?;
+        blocking::run(move || control.freeze()).await??;
         self.set_paused(id, true)?;
         let event = TaskPaused {
             container_id: id.to_owned(),
@@ -42,8 +44,9 @@ impl Service {
 
     /// Lets a paused container go on.
     pub(super) async fn resume_container(&self, id: &str) -> Result<()> {
+        let _turn = self.turn_of(id)?.lock_owned().await;
         let control = self.control_of(id, true)?;
-        in_background(move || control.thaw()).await?;
+        blocking::run(move || control.thaw()).await??;
         self.set_paused(id, false)?;
         let event = TaskResumed {
             container_id: id.to_owned(),
@@ -57,6 +60,7 @@ impl Service {
     pub(super) async fn update_container(&self, id: &str, resources: Option<&Any>) -> Result<()> {
         let resources = parse_update(resources)?;
         let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
+        let _turn = self.turn_of(id)?.lock_owned().await;
         let control = {
             let state = self.state.lock();
             let container = state.container(id)?;
@@ -65,7 +69,7 @@ impl Service {
                 other => return Err(not_in(id, "running", other)),
             }
         };
-        in_background(move || control.update(resources)).await?;
+        blocking::run(move || control.update(resources)).await??;
         if let (Some(limit), Some(cell)) = (memory, &self.state.lock().container(id)?.memory) {
             let limit = u64::try_from(limit).ok().filter(|limit| *limit != 0);
             cell.set(limit).map_err(|error| {
@@ -75,10 +79,18 @@ impl Service {
         Ok(())
     }
 
+    /// What the calls that change a container take, one after the other.
+    pub(super) fn turn_of(&self, id: &str) -> Result<Arc<Mutex<()>>> {
+        Ok(Arc::clone(&self.state.lock().container(id)?.turn))
+    }
+
     fn control_of(&self, id: &str, paused: bool) -> Result<Control> {
         let state = self.state.lock();
         let container = state.container(id)?;
         match container.status() {
+            Status::Running { .. } if container.killed => {
+                Err(Fault::precondition(format!("container {id} has been killed")))
+            }
             Status::Running { .. } if container.paused == paused => Ok(container.control(id)),
             Status::Running { .. } if paused => Err(Fault::precondition(format!("container {id} is not paused"))),
             Status::Running { .. } => Err(Fault::precondition(format!("container {id} is paused already"))),
@@ -135,13 +147,6 @@ fn parse_update(resources: Option<&Any>) -> Result<LinuxResources> {
     }
     serde_json::from_slice(&any.value)
         .map_err(|error| Fault::invalid(format!("the update's resources are not valid: {error}")))
-}
-
-/// For what may wait in the kernel.
-async fn in_background(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Fault::internal(format!("the call failed in the shim: {error}"))))
 }
 
 impl Drop for super::container::Container {

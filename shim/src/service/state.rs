@@ -16,6 +16,7 @@ use containerd_shim_protos::topics;
 use tokio::sync::{oneshot, watch};
 
 use super::container::{Container, Exit, Status};
+use super::process::ExecStart;
 use crate::cgroup::Cgroups;
 use crate::events::{Events, timestamp};
 use crate::fault::{Fault, Result};
@@ -42,6 +43,8 @@ pub struct Inner {
     pub calls: usize,
     /// Whether the shim is to end with the last of them.
     pub shutdown: bool,
+    /// Whether it ends: nothing is created any more.
+    pub ends: bool,
     pending: HashMap<Op, Pending>,
     unclaimed: VecDeque<Unclaimed>,
     /// Ends that nobody claimed at once, so far.
@@ -204,10 +207,10 @@ impl State {
         let Ok(exec) = container.exec_mut(exec_id) else {
             return;
         };
-        if let Some(Err(fault)) = master.map(|master| exec.process.held.connect(master)) {
+        if let Some(Err(fault)) = master.map(|master| exec.process.relay.connect(master)) {
             tracing::error!(id, exec_id, %fault, "the process's terminal does not work");
         }
-        exec.starting = false;
+        exec.start = ExecStart::Done;
         exec.process.set_status(Status::Running { pid });
         self.events.publish(
             topics::TASK_EXEC_STARTED_EVENT_TOPIC,
@@ -220,7 +223,7 @@ impl State {
         );
         if ends && !container.bundle.has_own_pid_namespace() {
             // It came into the cgroup when the others there had just been killed.
-            container.cgroups.kill(nix::sys::signal::Signal::SIGKILL);
+            container.cgroups.kill();
         }
     }
 
@@ -244,7 +247,7 @@ impl State {
             None => {
                 if !container.bundle.has_own_pid_namespace() {
                     // The kernel ends a PID namespace with its first process; where there is none, we do.
-                    container.cgroups.kill(nix::sys::signal::Signal::SIGKILL);
+                    container.cgroups.kill();
                 }
                 container.ending = Some(exit);
             }

@@ -8,8 +8,7 @@
 //! rule about forks in threaded processes (see the zygote) does not concern it.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
-use std::path::Path;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
+use super::uri::Program;
 use crate::fault::{Fault, Result};
 
 /// How long the program may take to say that it is ready.
@@ -38,25 +38,30 @@ const OUT_OF_THE_WAY: RawFd = 16;
 pub struct Logger {
     child: Child,
     program: String,
+    /// Tells that it is ready, until it has.
+    ready: Option<OwnedFd>,
 }
 
 impl Logger {
-    /// Starts the program of `uri` (without its scheme) and waits until it is ready; answers the ends to write to.
-    pub async fn start(uri: &str, namespace: &str, id: &str) -> Result<(Self, OwnedFd, OwnedFd)> {
-        let (program, args) = parse(uri)?;
-        let fault = |why: String| Fault::invalid(format!("logging program {program}: {why}"));
+    /// Starts the program; answers the ends to write to, once it is [`Logger::ready`]. Its file may be on a disk that
+    /// hangs, so this is for a thread that may wait.
+    pub fn start(program: &Program, namespace: &str, id: &str) -> Result<(Self, OwnedFd, OwnedFd)> {
+        let name = program.path.display().to_string();
+        let fault = |why: String| Fault::invalid(format!("logging program {}: {why}", name.escape_debug()));
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| fault(errno.to_string()));
         let (stdout, stdout_end) = pipe()?;
         let (stderr, stderr_end) = pipe()?;
         let (ready, ready_end) = pipe()?;
         let mut ends = Vec::with_capacity(PROGRAM_FDS.len());
         for end in [&stdout, &stderr, &ready_end] {
-            let moved = fcntl(end, FcntlArg::F_DUPFD_CLOEXEC(OUT_OF_THE_WAY));
-            ends.push(moved.map_err(|errno| fault(errno.to_string()))?);
+            let copy =
+                fcntl(end, FcntlArg::F_DUPFD_CLOEXEC(OUT_OF_THE_WAY)).map_err(|errno| fault(errno.to_string()))?;
+            // SAFETY: the kernel has just made this descriptor for us.
+            ends.push(unsafe { OwnedFd::from_raw_fd(copy) });
         }
-        let mut command = Command::new(&program);
+        let mut command = Command::new(&program.path);
         command
-            .args(args)
+            .args(&program.args)
             .env_clear()
             .env("CONTAINER_ID", id)
             .env("CONTAINER_NAMESPACE", namespace)
@@ -64,7 +69,7 @@ impl Logger {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        let numbers = ends.clone();
+        let numbers: Vec<RawFd> = ends.iter().map(AsRawFd::as_raw_fd).collect();
         // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe.
         unsafe {
             command.pre_exec(move || {
@@ -76,20 +81,21 @@ impl Logger {
                 Ok(())
             });
         }
-        let spawned = command.spawn();
-        for end in ends {
-            // SAFETY: these copies were made above and nobody else knows them.
-            unsafe { libc::close(end) };
-        }
-        drop((stdout, stderr, ready_end));
-        let child = spawned.map_err(|error| fault(format!("cannot be started: {error}")))?;
-        let mut logger = Self { child, program };
-        logger.wait_ready(ready).await?;
+        let child = command.spawn();
+        drop((ends, stdout, stderr, ready_end));
+        let child = child.map_err(|error| fault(format!("cannot be started: {error}")))?;
+        let logger = Self {
+            child,
+            program: name,
+            ready: Some(ready),
+        };
         Ok((logger, stdout_end, stderr_end))
     }
 
-    async fn wait_ready(&mut self, ready: OwnedFd) -> Result<()> {
-        let program = self.program.clone();
+    /// Waits until the program says that it takes output.
+    pub async fn ready(&mut self) -> Result<()> {
+        let Some(ready) = self.ready.take() else { return Ok(()) };
+        let program = self.program.escape_debug().to_string();
         let fault = |why: String| Fault::internal(format!("logging program {program}: {why}"));
         let mut ready = pipe::Receiver::from_owned_fd(ready).map_err(|error| fault(error.to_string()))?;
         let mut byte = [0];
@@ -123,61 +129,9 @@ impl Logger {
     }
 }
 
-/// Program and arguments: the query's keys and values in their order.
-fn parse(uri: &str) -> Result<(String, Vec<String>)> {
-    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-    let program = decode(path);
-    if !Path::new(&program).is_absolute() {
-        return Err(Fault::invalid(format!(
-            "binary://{}: a logging program is named by its absolute path (binary:///path/to/program)",
-            uri.escape_debug()
-        )));
-    }
-    let mut args = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        args.push(decode(&key.replace('+', " ")));
-        args.push(decode(&value.replace('+', " ")));
-    }
-    Ok((program, args))
-}
-
-/// Undoes percent-encoding; what is not an encoding stays as it is. Source: RFC 3986, section 2.1.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = (first == b'%')
-            .then(|| after.get(..2))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_query_becomes_arguments_in_its_order() {
-        let (program, args) = parse("/usr/bin/log%20it?--dir=/var/log/a%2Bb&id=1+2&flag").unwrap();
-        assert_eq!(program, "/usr/bin/log it");
-        assert_eq!(args, ["--dir", "/var/log/a+b", "id", "1 2", "flag", ""]);
-        assert_eq!(decode("100%"), "100%");
-        assert!(parse("relative").unwrap_err().message.contains("absolute"));
-    }
 
     #[tokio::test]
     async fn a_program_gets_the_output_and_ends_with_it() {
@@ -187,8 +141,12 @@ mod tests {
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let log = dir.path().join("log");
-        let uri = format!("{}?file={}", program.display(), log.display());
-        let (logger, stdout, stderr) = Logger::start(&uri, "ns", "c1").await.unwrap();
+        let program = Program {
+            path: program,
+            args: vec!["file".into(), log.clone().into()],
+        };
+        let (mut logger, stdout, stderr) = Logger::start(&program, "ns", "c1").unwrap();
+        logger.ready().await.unwrap();
         nix::unistd::write(&stdout, b"out\n").unwrap();
         nix::unistd::write(&stderr, b"err\n").unwrap();
         drop((stdout, stderr));
@@ -199,11 +157,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_cannot_log_is_named() {
-        let fault = Logger::start("/nonexistent/logger", "ns", "c").await.unwrap_err();
+        let program = |path: &str| Program {
+            path: path.into(),
+            args: Vec::new(),
+        };
+        let fault = Logger::start(&program("/nonexistent/logger"), "ns", "c").unwrap_err();
         assert!(fault.message.contains("/nonexistent/logger"), "{fault}");
-        let fault = Logger::start("/bin/false", "ns", "c").await;
+        let (mut logger, ..) = Logger::start(&program("/bin/false"), "ns", "c").unwrap();
         // Its end may come after its descriptors' end: then the first output finds nobody.
-        if let Err(fault) = fault {
+        if let Err(fault) = logger.ready().await {
             assert!(fault.message.contains("ended before"), "{fault}");
         }
     }

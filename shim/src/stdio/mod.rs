@@ -2,21 +2,24 @@
 //!
 //! Output of a container's first process goes straight into the FIFO, without a copy in the shim. The shim keeps a
 //! reading end open for as long as the process lives: while containerd is away there is still a reader, so the
-//! process blocks on a full pipe instead of dying of SIGPIPE. Two outputs are copied: a terminal's, which has no other
-//! way out, and that of a process that was executed in a container, whose own children may keep its output open for
-//! ever: what the client reads must end with the process it asked for.
+//! process blocks on a full pipe instead of dying of SIGPIPE. Three outputs are copied: a terminal's, which has no other
+//! way out; that of a process that was executed in a container, whose own children may keep its output open for ever, while
+//! what the client reads must end with the process it asked for; and what goes into a file, which no container may hold.
 //!
 //! Input is pumped, because the end of input must reach the process both when the client closes its end and when it
 //! says CloseIO.
 
 mod input;
+mod log_file;
 mod logger;
 mod output;
 mod terminal;
+mod uri;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -25,10 +28,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::fault::{Fault, Result};
+use log_file::LogFile;
 use logger::Logger;
 use output::{Output, copy};
 use terminal::Console;
 pub use terminal::Size;
+use uri::Destination;
 
 /// How long the last output of a process that has ended may take to be read, before the client sees its end without it.
 /// Source: containerd's runc shim waits as long.
@@ -47,13 +52,13 @@ pub struct StreamNames {
     pub terminal: bool,
 }
 
-/// Whose streams they are.
-#[derive(Debug, Clone, Copy)]
-pub struct Whose<'a> {
+/// The process that the streams are for.
+#[derive(Debug, Clone)]
+pub struct StreamOwner {
     /// containerd namespace, for a logging program.
-    pub namespace: &'a str,
+    pub namespace: Arc<str>,
     /// Id of the container or of the executed process, for a logging program.
-    pub id: &'a str,
+    pub id: String,
     /// User of the process: it must be able to open `/dev/stdout` anew, which is then its own.
     pub uid: u32,
     /// Whether the output ends with the process, whoever else holds it.
@@ -73,15 +78,24 @@ pub struct Streams {
 
 /// The shim's side of the streams; dropping it ends what the shim does for them and lets go of the FIFOs.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct Relay {
     readers: Vec<File>,
     input: Option<watch::Sender<bool>>,
     copies: Vec<JoinHandle<()>>,
+    logs: Vec<LogFile>,
     logger: Option<Logger>,
     console: Option<Console>,
 }
 
-impl Held {
+impl Relay {
+    /// Waits until the logging program, where there is one, says that it takes output.
+    pub async fn ready(&mut self) -> Result<()> {
+        match &mut self.logger {
+            Some(logger) => logger.ready().await,
+            None => Ok(()),
+        }
+    }
+
     /// Ends the process's input once what was sent has been read.
     pub fn close_input(&self) {
         if let Some(input) = &self.input {
@@ -120,13 +134,16 @@ impl Held {
                 abort.abort();
             }
         }
+        for log in &mut self.logs {
+            let _ = tokio::time::timeout_at(deadline, log.written()).await;
+        }
         if let Some(logger) = self.logger.take() {
             logger.end().await;
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for Relay {
     fn drop(&mut self) {
         for copy in &self.copies {
             copy.abort();
@@ -134,76 +151,84 @@ impl Drop for Held {
     }
 }
 
-/// Opens what `names` says. A process with a terminal gets no streams here: see [`Held::connect`].
-pub async fn open(names: &StreamNames, whose: Whose<'_>) -> Result<(Option<Streams>, Held)> {
-    let mut held = Held::default();
-    let mut outputs = Outputs::open(names, whose, &mut held).await?;
+/// Opens what `names` says, for a process that is to be made. What is opened may be on a disk that hangs, so this is for
+/// a thread that may wait; it needs the runtime at hand. A process with a terminal gets no streams here: see
+/// [`Relay::connect`]. The output is to be used after [`Relay::ready`].
+pub fn open(names: &StreamNames, owner: &StreamOwner) -> Result<(Option<Streams>, Relay)> {
+    let mut relay = Relay::default();
+    let outputs = Outputs::open(names, owner, &mut relay)?;
     let stdin = match names.stdin.as_str() {
         "" => None,
         path => Some(input::open(Path::new(path))?),
     };
     if names.terminal {
-        held.console = Some(Console::new(stdin, outputs.stdout.into_sink()?));
-        return Ok((None, held));
+        relay.console = Some(Console::new(stdin, outputs.stdout.into_sink()?));
+        return Ok((None, relay));
     }
     let stdin = match stdin {
         None => null()?,
         Some(fifo) => {
             let (end, closer) = input::pump_into_pipe(fifo)?;
-            held.input = Some(closer);
+            relay.input = Some(closer);
             end
         }
     };
-    if whose.ends_with_process {
-        outputs.stdout = copied(outputs.stdout, &mut held)?;
-        outputs.stderr = copied(outputs.stderr, &mut held)?;
+    let (stdout, stderr) = outputs.into_fds(owner.ends_with_process, &mut relay)?;
+    for stream in [&stdin, &stdout, &stderr] {
+        give(stream, owner.uid);
     }
-    let streams = Streams {
-        stdin,
-        stdout: outputs.stdout.into_fd()?,
-        stderr: outputs.stderr.into_fd()?,
-    };
-    for stream in [&streams.stdin, &streams.stdout, &streams.stderr] {
-        give(stream, whose.uid);
-    }
-    Ok((Some(streams), held))
+    Ok((Some(Streams { stdin, stdout, stderr }), relay))
 }
 
 /// The two outputs, opened.
 struct Outputs {
     stdout: Output,
-    stderr: Output,
+    /// None where it goes where standard output goes: through one pipe, so that the order stays.
+    stderr: Option<Output>,
 }
 
 impl Outputs {
-    async fn open(names: &StreamNames, whose: Whose<'_>, held: &mut Held) -> Result<Self> {
-        if let Some(uri) = names.stdout.strip_prefix("binary://") {
-            let (logger, stdout, stderr) = Logger::start(uri, whose.namespace, whose.id).await?;
-            held.logger = Some(logger);
+    fn open(names: &StreamNames, owner: &StreamOwner, relay: &mut Relay) -> Result<Self> {
+        if let Destination::Program(program) = Destination::parse(&names.stdout)? {
+            let (logger, stdout, stderr) = Logger::start(&program, &owner.namespace, &owner.id)?;
+            relay.logger = Some(logger);
             return Ok(Self {
                 stdout: Output::Pipe(stdout),
-                stderr: Output::Pipe(stderr),
+                stderr: Some(Output::Pipe(stderr)),
             });
         }
-        Ok(Self {
-            stdout: output::open(&names.stdout, &mut held.readers)?,
-            stderr: match names.terminal {
-                true => Output::Nothing,
-                false => output::open(&names.stderr, &mut held.readers)?,
-            },
-        })
+        let stdout = output::open(&names.stdout, relay)?;
+        let stderr = match names.terminal {
+            true => Some(Output::Nothing),
+            false if names.stderr == names.stdout => None,
+            false => Some(output::open(&names.stderr, relay)?),
+        };
+        Ok(Self { stdout, stderr })
+    }
+
+    fn into_fds(self, ends_with_process: bool, relay: &mut Relay) -> Result<(OwnedFd, OwnedFd)> {
+        let mut finished = |output| match ends_with_process {
+            true => copied(output, relay),
+            false => Ok(output),
+        };
+        let stdout = finished(self.stdout)?;
+        let stderr = match self.stderr {
+            Some(stderr) => finished(stderr)?,
+            None => stdout.try_clone()?,
+        };
+        Ok((stdout.into_fd()?, stderr.into_fd()?))
     }
 }
 
 /// Puts a pipe and a copy of the shim's between the process and an output that somebody reads.
-fn copied(output: Output, held: &mut Held) -> Result<Output> {
+fn copied(output: Output, relay: &mut Relay) -> Result<Output> {
     let Output::Pipe(_) = &output else {
         return Ok(output);
     };
     let fault = |error: std::io::Error| Fault::internal(format!("cannot make a pipe: {error}"));
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| fault(errno.into()))?;
     let source = tokio::net::unix::pipe::Receiver::from_owned_fd(read).map_err(fault)?;
-    held.copies.push(tokio::spawn(copy(source, output.into_sink()?)));
+    relay.copies.push(tokio::spawn(copy(source, output.into_sink()?)));
     Ok(Output::Pipe(write))
 }
 

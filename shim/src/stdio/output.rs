@@ -10,6 +10,9 @@ use nix::fcntl::OFlag;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
+use super::Relay;
+use super::log_file::{self, LogFile};
+use super::uri::Destination;
 use crate::fault::{Fault, Result};
 
 /// What one copy moves at a time: as much as a pipe holds.
@@ -20,8 +23,6 @@ const CHUNK: usize = 64 * 1024;
 pub enum Output {
     /// Nobody wants it.
     Nothing,
-    /// A log.
-    File(File),
     /// A FIFO or pipe that somebody reads.
     Pipe(OwnedFd),
 }
@@ -31,8 +32,6 @@ pub enum Output {
 pub enum Sink {
     /// Nobody wants it.
     Nothing,
-    /// A log.
-    File(tokio::fs::File),
     /// A FIFO or pipe that somebody reads.
     Pipe(pipe::Sender),
 }
@@ -42,7 +41,6 @@ impl Output {
     pub fn into_fd(self) -> Result<OwnedFd> {
         match self {
             Output::Nothing => super::null(),
-            Output::File(file) => Ok(file.into()),
             Output::Pipe(fd) => Ok(fd),
         }
     }
@@ -51,10 +49,20 @@ impl Output {
     pub fn into_sink(self) -> Result<Sink> {
         Ok(match self {
             Output::Nothing => Sink::Nothing,
-            Output::File(file) => Sink::File(tokio::fs::File::from_std(file)),
             Output::Pipe(fd) => Sink::Pipe(
                 pipe::Sender::from_owned_fd(fd)
                     .map_err(|error| Fault::internal(format!("cannot write to the output: {error}")))?,
+            ),
+        })
+    }
+
+    /// The same output once more.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(match self {
+            Output::Nothing => Output::Nothing,
+            Output::Pipe(fd) => Output::Pipe(
+                fd.try_clone()
+                    .map_err(|error| Fault::exhausted(format!("cannot share an output: {error}")))?,
             ),
         })
     }
@@ -64,57 +72,49 @@ impl Sink {
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Sink::Nothing => Ok(()),
-            // Flushed, because tokio's files write in the background.
-            Sink::File(file) => {
-                file.write_all(bytes).await?;
-                file.flush().await
-            }
             Sink::Pipe(pipe) => pipe.write_all(bytes).await,
         }
     }
 }
 
-/// Opens the output that containerd calls `uri`; the reading end of a FIFO goes into `readers`.
-pub fn open(uri: &str, readers: &mut Vec<File>) -> Result<Output> {
-    if uri.is_empty() {
-        return Ok(Output::Nothing);
-    }
-    let fault = |error: io::Error| Fault::invalid(format!("cannot open the output {uri}: {error}"));
-    let Some((scheme, rest)) = uri.split_once("://") else {
-        return open_fifo(Path::new(uri), readers).map_err(fault);
-    };
-    match scheme {
-        "fifo" => open_fifo(Path::new(rest), readers).map_err(fault),
-        "file" => {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(rest);
-            Ok(Output::File(file.map_err(fault)?))
-        }
-        "binary" => Err(Fault::invalid(format!(
-            "{uri}: a logging program takes both outputs and is named as standard output"
-        ))),
-        other => Err(Fault::invalid(format!(
-            "log URIs of scheme \"{}\" are not known: use a FIFO, file:// or binary://",
-            other.escape_debug()
+/// Opens the output that containerd calls `uri`; what the shim has to do for it goes into `relay`.
+pub fn open(uri: &str, relay: &mut Relay) -> Result<Output> {
+    let fault = |error: io::Error| Fault::invalid(format!("cannot open the output {}: {error}", uri.escape_debug()));
+    match Destination::parse(uri)? {
+        Destination::Nowhere => Ok(Output::Nothing),
+        Destination::Fifo(path) => open_fifo(&path, relay).map_err(fault),
+        Destination::File(path) => log_file::open(&path)
+            .and_then(|file| write_to(file, relay))
+            .map_err(fault),
+        Destination::Program(_) => Err(Fault::invalid(format!(
+            "{}: a logging program takes both outputs and is named as standard output",
+            uri.escape_debug()
         ))),
     }
 }
 
 /// Opens a FIFO for writing without waiting for its reader: the shim becomes one first.
-fn open_fifo(path: &Path, readers: &mut Vec<File>) -> io::Result<Output> {
+fn open_fifo(path: &Path, relay: &mut Relay) -> io::Result<Output> {
     if !std::fs::metadata(path)?.file_type().is_fifo() {
-        return Ok(Output::File(OpenOptions::new().append(true).open(path)?));
+        return write_to(OpenOptions::new().append(true).open(path)?, relay);
     }
     let reader = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
     let writer = OpenOptions::new().write(true).open(path)?;
-    readers.push(reader);
+    relay.readers.push(reader);
     Ok(Output::Pipe(writer.into()))
 }
 
-/// Copies until the source ends. Where the sink fails (a full disk, a logging program that ended), what comes is thrown
-/// away, so that the process is not held up by its log.
+fn write_to(file: File, relay: &mut Relay) -> io::Result<Output> {
+    let (end, log) = LogFile::start(file)?;
+    relay.logs.push(log);
+    Ok(Output::Pipe(end))
+}
+
+/// Copies until the source ends. Where the sink fails (a client that went away, a logging program that ended), what
+/// comes is thrown away, so that the process is not held up by its log.
 pub async fn copy(mut source: impl AsyncRead + Unpin, mut sink: Sink) {
     let mut buffer = vec![0u8; CHUNK];
     loop {

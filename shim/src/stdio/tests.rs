@@ -16,16 +16,18 @@ fn names(stdin: &str, stdout: &str) -> StreamNames {
     }
 }
 
-const FIRST: Whose<'static> = Whose {
-    namespace: "ns",
-    id: "id",
-    uid: 0,
-    ends_with_process: false,
-};
+fn first() -> StreamOwner {
+    StreamOwner {
+        namespace: "ns".into(),
+        id: "id".into(),
+        uid: 0,
+        ends_with_process: false,
+    }
+}
 
-async fn opened(names: StreamNames, whose: Whose<'_>) -> (Streams, Held) {
-    let (streams, held) = open(&names, whose).await.unwrap();
-    (streams.unwrap(), held)
+fn opened(names: StreamNames, owner: StreamOwner) -> (Streams, Relay) {
+    let (streams, relay) = open(&names, &owner).unwrap();
+    (streams.unwrap(), relay)
 }
 
 async fn read_all(fd: OwnedFd) -> String {
@@ -42,7 +44,7 @@ async fn read_all(fd: OwnedFd) -> String {
 async fn output_needs_no_reader_and_its_end_is_seen_by_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir, "out");
-    let (streams, _held) = opened(names("", &path), FIRST).await;
+    let (streams, _relay) = opened(names("", &path), first());
     let mut stdout = File::from(streams.stdout);
     stdout.write_all(b"hello").unwrap();
     let mut reader = File::open(&path).unwrap();
@@ -56,16 +58,16 @@ async fn output_needs_no_reader_and_its_end_is_seen_by_one() {
 async fn output_of_an_executed_process_ends_though_a_child_of_it_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir, "out");
-    let whose = Whose {
+    let owner = StreamOwner {
         ends_with_process: true,
-        ..FIRST
+        ..first()
     };
-    let (streams, held) = opened(names("", &path), whose).await;
+    let (streams, relay) = opened(names("", &path), owner);
     let reader = tokio::spawn(read_all(File::open(&path).unwrap().into()));
     let mut stdout = File::from(streams.stdout);
     stdout.write_all(b"hello").unwrap();
     let began = std::time::Instant::now();
-    held.finish().await;
+    relay.finish().await;
     assert_eq!(reader.await.unwrap(), "hello");
     assert!(began.elapsed() >= LAST_OUTPUT);
     drop(stdout);
@@ -75,7 +77,7 @@ async fn output_of_an_executed_process_ends_though_a_child_of_it_holds_it() {
 async fn input_waits_for_its_writer_and_ends_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir, "in");
-    let (streams, _held) = opened(names(&path, ""), FIRST).await;
+    let (streams, _relay) = opened(names(&path, ""), first());
     let reading = tokio::spawn(read_all(streams.stdin));
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert!(!reading.is_finished());
@@ -89,19 +91,19 @@ async fn input_waits_for_its_writer_and_ends_with_it() {
 async fn input_ends_by_close_io_though_the_writer_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir, "in");
-    let (streams, held) = opened(names(&path, ""), FIRST).await;
+    let (streams, relay) = opened(names(&path, ""), first());
     let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
     writer.write_all(b"typed").unwrap();
     let reading = tokio::spawn(read_all(streams.stdin));
     tokio::time::sleep(Duration::from_millis(30)).await;
-    held.close_input();
+    relay.close_input();
     assert_eq!(reading.await.unwrap(), "typed");
     drop(writer);
 }
 
 #[tokio::test]
 async fn an_unknown_log_scheme_is_named() {
-    let fault = open(&names("", "gopher://x"), FIRST).await.unwrap_err();
+    let fault = open(&names("", "gopher://x"), &first()).unwrap_err();
     assert_eq!(fault.kind, crate::fault::Kind::InvalidArgument);
     assert!(fault.message.contains("gopher"));
 }
@@ -110,9 +112,9 @@ async fn an_unknown_log_scheme_is_named() {
 async fn a_pipe_becomes_the_users_and_dev_null_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = fifo(&dir, "out");
-    let whose = Whose { uid: 1234, ..FIRST };
+    let owner = StreamOwner { uid: 1234, ..first() };
     let before = nix::sys::stat::stat("/dev/null").unwrap().st_uid;
-    let (streams, _held) = opened(names("", &path), whose).await;
+    let (streams, _relay) = opened(names("", &path), owner);
     assert_eq!(nix::sys::stat::fstat(&streams.stdout).unwrap().st_uid, 1234);
     assert_eq!(nix::sys::stat::stat("/dev/null").unwrap().st_uid, before);
 }
@@ -125,11 +127,11 @@ async fn a_terminal_passes_on_every_byte_and_types_the_end_of_input() {
         terminal: true,
         ..names(&input, &output)
     };
-    let (streams, mut held) = open(&names, FIRST).await.unwrap();
+    let (streams, mut relay) = open(&names, &first()).unwrap();
     assert!(streams.is_none());
     let pty = nix::pty::openpty(None, None).unwrap();
-    held.connect(pty.master).unwrap();
-    held.resize(Size { width: 132, height: 43 }).unwrap();
+    relay.connect(pty.master).unwrap();
+    relay.resize(Size { width: 132, height: 43 }).unwrap();
     // SAFETY: all-zero bytes are a valid winsize.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
     // SAFETY: the call fills `size`, which is valid for writing.
@@ -154,7 +156,39 @@ async fn a_terminal_passes_on_every_byte_and_types_the_end_of_input() {
     tokio::task::spawn_blocking(move || slave.write_all(all.as_bytes()).unwrap())
         .await
         .unwrap();
-    held.finish().await;
+    relay.finish().await;
     let seen = reader.await.unwrap();
     assert!(seen.ends_with(&text), "{} of {} bytes", seen.len(), text.len());
+}
+
+#[tokio::test]
+async fn a_process_gets_a_pipe_and_never_the_log_file_and_the_order_of_both_outputs_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("new/a log");
+    let uri = format!("file://{}", log.display()).replace(' ', "%20");
+    let both = StreamNames {
+        stderr: uri.clone(),
+        ..names("", &uri)
+    };
+    for ends_with_process in [false, true] {
+        let owner = StreamOwner {
+            ends_with_process,
+            ..first()
+        };
+        let (streams, relay) = opened(both.clone(), owner);
+        let (mut stdout, mut stderr) = (File::from(streams.stdout), File::from(streams.stderr));
+        for stream in [&stdout, &stderr] {
+            let kind = stream.metadata().unwrap().file_type();
+            assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind), "{kind:?}");
+        }
+        for number in 0..100 {
+            writeln!(stdout, "{number}").unwrap();
+            writeln!(stderr, "error {number}").unwrap();
+        }
+        drop((stdout, stderr));
+        relay.finish().await;
+        let expected: String = (0..100).map(|number| format!("{number}\nerror {number}\n")).collect();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), expected);
+        std::fs::remove_file(&log).unwrap();
+    }
 }

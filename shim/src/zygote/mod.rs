@@ -16,6 +16,7 @@ mod handover;
 mod linux;
 mod modules;
 mod names;
+mod signals;
 mod title;
 mod wasm;
 pub mod wire;
@@ -172,18 +173,10 @@ impl Zygote {
                 create::post_start(&id, &bundle, pid).map(|()| Report::Done { op }.into())
             }),
             Request::Kill { op, pid, signal } => {
-                // SAFETY: kill(2) takes plain numbers. By number, because nix does not name real-time signals.
-                let result = Errno::result(unsafe { libc::kill(pid, signal) });
-                self.report(&match result {
-                    Ok(_) => Report::Done { op },
-                    Err(Errno::ESRCH) => Report::Failed {
-                        op,
-                        fault: Fault::not_found("process already finished"),
-                    },
-                    Err(errno) => Report::Failed {
-                        op,
-                        fault: Fault::invalid(format!("cannot send signal {signal} to process {pid}: {errno}")),
-                    },
+                let sent = signals::send(pid, signal, |pid| self.workers.contains_key(&pid));
+                self.report(&match sent {
+                    Ok(()) => Report::Done { op },
+                    Err(fault) => Report::Failed { op, fault },
                 });
             }
         }

@@ -1,6 +1,6 @@
 //! Device rules as cgroup v1 takes them. Source: kernel `cgroup-v1/devices.rst`.
 
-use crate::device_rules::{Kind, MKNOD, READ, Rule, WRITE};
+use crate::device_rules::{DeviceKind, MKNOD, READ, Rule, WRITE};
 use crate::setting::Setting;
 
 /// The writes for the rules, in their order.
@@ -11,9 +11,9 @@ pub fn settings(rules: &[Rule]) -> Vec<Setting> {
 fn setting(rule: &Rule) -> Setting {
     let file = if rule.allow { "devices.allow" } else { "devices.deny" };
     let kind = match rule.kind {
-        Kind::All => return Setting::new("devices", file, "a"),
-        Kind::Block => 'b',
-        Kind::Char => 'c',
+        DeviceKind::All => return Setting::new("devices", file, "a"),
+        DeviceKind::Block => 'b',
+        DeviceKind::Char => 'c',
     };
     let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
     let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];

@@ -24,15 +24,15 @@ pub fn freeze(dir: &Path) -> Result<(), Error> {
 
 fn come_to_rest(dir: &Path) -> Result<(), Error> {
     let path = dir.join("freezer.state");
-    let begin = Instant::now();
-    let (mut repeat, mut written) = (REPEAT, begin);
-    write(dir, "FROZEN")?;
+    let since = Instant::now();
+    let (mut repeat, mut written) = (REPEAT, since);
+    begin(dir)?;
     loop {
         let state = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         if state.trim() == "FROZEN" {
             return Ok(());
         }
-        if begin.elapsed() > LIMIT {
+        if since.elapsed() > LIMIT {
             return Err(Error::NotFrozen {
                 path: dir.to_owned(),
                 state: state.trim().to_owned(),
@@ -45,6 +45,11 @@ fn come_to_rest(dir: &Path) -> Result<(), Error> {
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Has them come to rest, and does not wait for it.
+pub fn begin(dir: &Path) -> Result<(), Error> {
+    write(dir, "FROZEN")
 }
 
 /// Lets them run again.

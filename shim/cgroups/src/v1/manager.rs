@@ -1,11 +1,7 @@
 //! A container's cgroups on a cgroup v1 or hybrid node.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::hierarchy::{self, Hierarchy};
@@ -13,15 +9,7 @@ use super::{freezer, join, limits};
 use crate::Error;
 use crate::common::{CgroupManager, ControllerOpt, FreezerState};
 use crate::stats::Stats;
-
-/// Pauses between tries to remove a directory whose processes are ending.
-const REMOVAL_PAUSES: [Duration; 5] = [
-    Duration::from_millis(1),
-    Duration::from_millis(5),
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(400),
-];
+use crate::tree;
 
 /// Holds paths only; several may manage the same cgroups.
 pub struct Manager {
@@ -77,8 +65,13 @@ impl CgroupManager for Manager {
     }
 
     fn remove(&self) -> Result<(), Error> {
+        let freezer = self.hierarchies.iter().find(|hierarchy| hierarchy.has("freezer"));
+        if let Some(Hierarchy { dir, .. }) = freezer {
+            // What is frozen ends in no hierarchy.
+            tree::kill(dir, Some(dir));
+        }
         for Hierarchy { dir, .. } in &self.hierarchies {
-            remove(dir)?;
+            tree::remove(dir).map_err(Error::io("remove cgroup", dir))?;
         }
         Ok(())
     }
@@ -103,44 +96,7 @@ impl CgroupManager for Manager {
         let Some(Hierarchy { dir, .. }) = self.hierarchies.first() else {
             return Ok(Vec::new());
         };
-        let mut pids = Vec::new();
-        collect(dir, &mut pids)?;
-        Ok(pids)
-    }
-}
-
-fn collect(dir: &Path, pids: &mut Vec<Pid>) -> Result<(), Error> {
-    pids.extend(processes(dir)?);
-    let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), pids)?;
-        }
-    }
-    Ok(())
-}
-
-fn processes(dir: &Path) -> Result<Vec<Pid>, Error> {
-    let path = dir.join("cgroup.procs");
-    let text = fs::read_to_string(&path).map_err(Error::io("read", path))?;
-    let pids = text.lines().filter_map(|line| line.trim().parse().ok());
-    Ok(pids.map(Pid::from_raw).collect())
-}
-
-fn remove(dir: &Path) -> Result<(), Error> {
-    let mut pauses = REMOVAL_PAUSES.iter();
-    loop {
-        let error = match fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => error,
-        };
-        for pid in processes(dir).unwrap_or_default() {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-        match pauses.next() {
-            Some(pause) => std::thread::sleep(*pause),
-            None => return Err(Error::io("remove cgroup", dir)(error)),
-        }
+        let pids = tree::processes(dir).map_err(Error::io("list the processes of", dir))?;
+        Ok(pids.into_iter().map(Pid::from_raw).collect())
     }
 }

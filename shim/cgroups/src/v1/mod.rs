@@ -2,7 +2,7 @@
 //! Source: kernel `Documentation/admin-guide/cgroup-v1/`.
 
 mod devices;
-mod freezer;
+pub(crate) mod freezer;
 mod hierarchy;
 mod join;
 mod limits;

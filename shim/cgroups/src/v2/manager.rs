@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 use super::{devices, limits};
 use crate::common::{CgroupManager, ControllerOpt, FreezerState};
 use crate::stats::Stats;
-use crate::{Error, device_rules};
+use crate::{Error, device_rules, tree};
 
-/// How often the kernel is asked whether the processes have come to rest or are gone, and the pause between.
+/// How often the kernel is asked whether the processes have come to rest, and the pause between.
 const TRIES: u32 = 2000;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -91,7 +91,8 @@ impl CgroupManager for Manager {
     }
 
     fn remove(&self) -> Result<(), Error> {
-        remove(&self.dir())
+        let dir = self.dir();
+        tree::remove(&dir).map_err(Error::io("remove cgroup", dir))
     }
 
     fn freeze(&self, state: FreezerState) -> Result<(), Error> {
@@ -128,25 +129,7 @@ impl CgroupManager for Manager {
 
     fn get_all_pids(&self) -> Result<Vec<Pid>, Error> {
         let dir = self.dir();
-        upstream::common::get_all_pids(&dir).map_err(|error| Error::Stats(error.to_string()))
+        let pids = tree::processes(&dir).map_err(Error::io("list the processes of", dir))?;
+        Ok(pids.into_iter().map(Pid::from_raw).collect())
     }
-}
-
-fn remove(dir: &Path) -> Result<(), Error> {
-    // Kills the whole tree at once (Linux 5.14).
-    let _ = fs::write(dir.join("cgroup.kill"), "1");
-    for _ in 0..TRIES {
-        match fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(_) => {}
-        }
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove(&entry.path())?;
-            }
-        }
-        std::thread::sleep(PAUSE);
-    }
-    fs::remove_dir(dir).map_err(Error::io("remove cgroup", dir))
 }

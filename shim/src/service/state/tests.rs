@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::bundle::Bundle;
-use crate::service::process::Exec;
-use crate::stdio::{Held, StreamNames};
+use crate::service::process::{Exec, ExecStart};
+use crate::stdio::StreamNames;
 
 /// A pid that no process has.
 const INIT: i32 = i32::MAX - 1;
@@ -14,7 +14,7 @@ fn state() -> State {
         "process":{"cwd":"/","user":{"uid":0,"gid":0},"args":["a"]}}"#;
     let bundle = Bundle::parse(Path::new("/b"), json.as_bytes()).unwrap();
     let state = State::new(Events::forward_to("/nonexistent/socket".into(), "test".into()));
-    let mut container = Container::new(bundle, StreamNames::default(), Held::default(), false);
+    let mut container = Container::new(bundle.into(), StreamNames::default(), false);
     let exec = Exec::new(StreamNames::default(), Vec::new());
     container.execs.insert("x".into(), exec);
     state.lock().containers.insert("c".into(), container);
@@ -52,7 +52,7 @@ async fn a_container_ends_after_what_was_executed_in_it() {
     let state = state();
     run_container(&state);
     let op = begin(&state, exec_target());
-    state.lock().container_mut("c").unwrap().exec_mut("x").unwrap().starting = true;
+    state.lock().container_mut("c").unwrap().exec_mut("x").unwrap().start = ExecStart::HandedOver;
     // The first process ends while an exec starts, which nobody knows the outcome of.
     take(&state, Report::Exited { pid: INIT, status: 3 });
     assert_eq!(statuses(&state).0, Status::Created { pid: INIT });

@@ -1,6 +1,6 @@
 //! The program for a list of device rules.
 
-use crate::device_rules::{Kind, Rule};
+use crate::device_rules::{DeviceKind, Rule};
 
 /// One instruction. Source: kernel `Documentation/bpf/standardization/instruction-set.rst`.
 #[repr(C)]
@@ -53,7 +53,7 @@ impl Table {
     }
 
     fn take(&mut self, rule: &Rule) {
-        if rule.kind == Kind::All {
+        if rule.kind == DeviceKind::All {
             *self = Self {
                 allowed_by_default: rule.allow,
                 exceptions: Vec::new(),
@@ -93,7 +93,11 @@ pub fn assemble(rules: &[Rule]) -> Vec<Instruction> {
 
 /// Answers if the exception applies, and goes on to the next where not.
 fn decide(exception: &Rule, allowed_by_default: bool) -> Vec<Instruction> {
-    let kind = if exception.kind == Kind::Block { BLOCK } else { CHAR };
+    let kind = if exception.kind == DeviceKind::Block {
+        BLOCK
+    } else {
+        CHAR
+    };
     let mut checks = vec![
         immediate(JUMP_UNLESS_EQUAL, KIND, kind, 0),
         register(MOVE_REGISTER, CONTEXT, ACCESS, 0),

@@ -79,7 +79,7 @@ on_both_generations! {
 
     async fn a_container_cannot_change_the_log_file_that_it_writes_to(generation: Generation) -> Result<()> {
         let (ctd, image) = with_tools(generation).await?;
-        let log = ctd.home().dir.join("log");
+        let log = ctd.home().dir.join("of-both.log");
         std::fs::write(&log, "of another\n").unwrap();
         let before = std::fs::metadata(&log).unwrap();
         let script = "chmod 4777 /proc/self/fd/1; chown 5:5 /proc/self/fd/1; : >/proc/self/fd/1; echo done";

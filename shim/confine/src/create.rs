@@ -155,14 +155,15 @@ fn plan(new: NewContainer<'_>, line: Line, start: OwnedFd) -> Result<Plan> {
         user: &namespaces.user,
         label: label.as_deref(),
     };
-    let mounts = mounts::prepare(spec.mounts().as_deref().unwrap_or_default(), &around)?;
     let mappings = match &namespaces.user {
         UserNamespace::New(mappings) => Some(mappings.clone()),
         _ => crate::idmap::Mappings::of_spec(linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref()),
     };
     let bound = !matches!(namespaces.user, UserNamespace::Host);
     let propagation = pivot::propagation(spec)?;
+    // First of all mounts, so that it is the first in the container's table, too.
     let root = pivot::prepare(new.rootfs, propagation)?;
+    let mounts = mounts::prepare(spec.mounts().as_deref().unwrap_or_default(), &around)?;
     // The child finds the place in its own mount namespace by its working directory, whose path it may not be able to walk.
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(new.rootfs, flags, Mode::empty())

@@ -111,12 +111,12 @@ impl Entrance {
         Ok(())
     }
 
-    /// Joins the other namespaces.
-    pub fn enter_namespaces(self) -> Result<()> {
-        for (flag, namespace) in self.namespaces {
-            enter(flag, &namespace)?;
+    /// Joins the other namespaces. Returns whether the users are others than before.
+    pub fn enter_namespaces(self) -> Result<bool> {
+        for (flag, namespace) in &self.namespaces {
+            enter(*flag, namespace)?;
         }
-        Ok(())
+        Ok(self.namespaces.iter().any(|(flag, _)| *flag == CloneFlags::CLONE_NEWUSER))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::gate::Gate;
 use crate::hooks::State;
 use crate::line::{Line, Message};
 use crate::process::labels::{self, Modules};
+use crate::process::identity::become_root;
 use crate::process::{Becoming, keyring, limits};
 use crate::program::{Answer, Confined, Program, Question, borrowed, gone};
 use crate::root::terminal::{self, Terminal};
@@ -177,7 +178,9 @@ fn confine(new: &mut NewProcess<'_>, line: &Line, mut entrance: Entrance) -> Res
     if let Some([stdin, stdout, stderr]) = new.streams.take() {
         descriptors::set_streams(stdin, stdout, stderr).host(|| "set the standard streams".into())?;
     }
-    entrance.enter_namespaces()?;
+    if entrance.enter_namespaces()? {
+        become_root()?;
+    }
     keyring::leave(new.id);
     if new.process.terminal().unwrap_or(false) {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

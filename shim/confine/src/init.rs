@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::cgroups::{self, Cgroups};
@@ -15,6 +14,7 @@ use crate::hooks::{self, State};
 use crate::line::{Line, Message};
 use crate::mounts::{self, Hierarchies, Prepared};
 use crate::namespaces::{Namespaces, UserNamespace};
+use crate::process::identity::become_root;
 use crate::process::{Becoming, keyring, limits};
 use crate::program::{Confined, Program, gone};
 use crate::root::devices::{self, Devices};
@@ -245,16 +245,6 @@ fn close_tree(plan: &Plan, tree: &Tree) -> Result<()> {
         pivot::make_read_only(tree)?;
     }
     pivot::enter(tree, plan.propagation)
-}
-
-fn become_root() -> Result<()> {
-    let name = || "become root of the user namespace, which must map user and group 0".to_owned();
-    // Where the kernel forbids it there are none to lose.
-    let _ = setgroups(&[]);
-    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).asked(name)?;
-    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).asked(name)?;
-    // A change of user may show the process to others.
-    nix::sys::prctl::set_dumpable(false).host(|| "hide the process from the container".into())
 }
 
 fn expect_go(line: &Line) -> Result<()> {

@@ -119,6 +119,8 @@ pub struct Container {
     pub oom_kills: u64,
     /// The task that waits for the next one.
     pub memory_watch: Option<AbortHandle>,
+    /// The task that answers questions about modules while its process is made.
+    pub questions: Option<AbortHandle>,
     /// Where a byte starts the first process; closing it ends one that was not started.
     pub start: Option<OwnedFd>,
 }
@@ -132,6 +134,7 @@ impl Container {
             execs: HashMap::new(),
             module: None,
             ending: None,
+            questions: None,
             start: None,
             cgroups: Cgroups::default(),
             systemd_cgroup,

@@ -96,6 +96,10 @@ impl Service {
         fds.extend([asks.as_raw_fd(), memory.as_raw_fd()]);
         fds.extend(fds_of(streams));
         let answers = tokio::spawn(modules::answer(self.clone(), target.clone(), asked));
+        // A Delete that comes meanwhile hangs up, so that nothing is compiled that nobody waits for.
+        if let Target::Container(id) = &target {
+            self.state.lock().container_mut(id)?.questions = Some(answers.abort_handle());
+        }
         let made = self.zygote.ask(Some(target), request, &fds).await;
         drop(asks);
         answers.abort();

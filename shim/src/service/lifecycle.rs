@@ -131,7 +131,14 @@ impl Service {
 
     async fn delete_once(&self, id: &str) -> Result<(i32, Exit)> {
         // A client gave up on its Create, and containerd takes away what it made: once there is something to take.
-        let mut status = self.state.lock().container(id)?.init.subscribe();
+        let mut status = {
+            let mut state = self.state.lock();
+            let container = state.container_mut(id)?;
+            if let Some(questions) = container.questions.take() {
+                questions.abort();
+            }
+            container.init.subscribe()
+        };
         let created = status.wait_for(|status| *status != Status::Creating).await;
         let status = *created.map_err(|_| no_such(id))?;
         if let Status::Created { .. } = status {

@@ -22,8 +22,8 @@ use crate::fault::chain;
 use crate::guest::Job;
 use crate::memory;
 
-/// Descriptors of the engine's: streams, code, memory limit, event loop, signals.
-const ENGINE_FILES: u64 = 16;
+/// Descriptors that the engine needs, and a few for the guest: streams, code, memory limit, event loop, signals.
+const ENGINE_FILES: u64 = 24;
 
 /// A module to run.
 pub struct Wasm {
@@ -121,9 +121,9 @@ impl Prepared {
     }
 }
 
-/// Sets the limit of open files: that of the spec is what the guest may have open.
+/// Sets the limit of open files: that of the spec, but not so low that the engine could not work.
 pub fn limit_files(limits: &[PosixRlimit]) -> Result<()> {
-    limits::set_files_and(limits, ENGINE_FILES)
+    limits::set_files_at_least(limits, ENGINE_FILES)
 }
 
 /// The process's name is the module's.

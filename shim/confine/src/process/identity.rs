@@ -11,6 +11,17 @@ use crate::error::{Error, Named, Result};
 /// No kernel has more.
 const MAX_CAPABILITY: libc::c_ulong = 63;
 
+/// Becomes root of the user namespace that the caller has just come into.
+pub fn become_root() -> Result<()> {
+    let name = || "become root of the user namespace, which must map user and group 0".to_owned();
+    // Where the kernel forbids it there are none to lose.
+    let _ = setgroups(&[]);
+    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).asked(name)?;
+    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).asked(name)?;
+    // A change of user may show the process to others.
+    nix::sys::prctl::set_dumpable(false).host(|| "hide the process from the container".into())
+}
+
 /// Becomes the user and keeps the capabilities, which are set after.
 pub fn become_user(user: &User) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));

@@ -46,14 +46,13 @@ pub fn set_files(limits: &[PosixRlimit]) -> Result<()> {
     files.try_for_each(set_one)
 }
 
-/// As [`set_files`], for a program that needs `own` descriptors itself besides those that it is given. Never more than this
-/// process may have already.
-pub fn set_files_and(limits: &[PosixRlimit], own: u64) -> Result<()> {
+/// As [`set_files`], for a program that cannot do with fewer than `least`. Never more than this process may have already.
+pub fn set_files_at_least(limits: &[PosixRlimit], least: u64) -> Result<()> {
     for limit in limits.iter().filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile) {
         let most = read(limit.typ()).host(|| name_of(limit))?.rlim_max;
         let value = libc::rlimit {
-            rlim_cur: limit.soft().saturating_add(own).min(most),
-            rlim_max: limit.hard().saturating_add(own).min(most),
+            rlim_cur: limit.soft().max(least).min(most),
+            rlim_max: limit.hard().max(least).min(most),
         };
         write(limit.typ(), &value).asked(|| name_of(limit))?;
     }

@@ -90,16 +90,26 @@ fn help_until_it_runs(
     line: &Line,
     answer: &mut dyn FnMut(Question, Vec<OwnedFd>) -> Result<Answer>,
 ) -> Result<Option<OwnedFd>> {
-    let mut terminal = None;
+    let (mut terminal, mut ready) = (None, false);
     loop {
         let Some((message, fds)) = line.receive()? else {
-            // It runs, or it was killed, which its end will tell.
-            return Ok(terminal);
+            if ready {
+                return Ok(terminal);
+            }
+            return Err(Error::new(
+                Class::Precondition,
+                "process",
+                "it was killed before it could run: its container may have ended",
+            ));
         };
         let answered = match message {
             Message::Failed(error) => return Err(error),
             Message::Terminal => {
                 terminal = fds.into_iter().next();
+                continue;
+            }
+            Message::Ready => {
+                ready = true;
                 continue;
             }
             Message::Listener => {
@@ -109,7 +119,7 @@ fn help_until_it_runs(
                 passed.map(|()| (Message::Go, Vec::new()))
             }
             Message::Program(question) => answer(question, fds).map(|(value, fds)| (Message::Program(value), fds)),
-            Message::Go | Message::Forked(_) | Message::Mounted | Message::Ready => Err(gone()),
+            Message::Go | Message::Forked(_) | Message::Mounted => Err(gone()),
         };
         match answered {
             Ok((message, fds)) => line.send(&message, &borrowed(&fds))?,

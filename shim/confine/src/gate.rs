@@ -1,5 +1,6 @@
 //! Between being ready and running. A container's first process says that it is ready, waits until it is started, and runs
-//! the `startContainer` hooks. An executed process runs at once: that its line closes without a word tells that it does.
+//! the `startContainer` hooks. An executed process says that it is ready, too, and runs at once: that its line closes without
+//! another word tells that it does.
 
 use std::fs::File;
 use std::io::Read;
@@ -69,7 +70,7 @@ impl Gate {
     /// Says that the process is ready, and waits until it may run.
     pub fn open(&mut self) -> Result<()> {
         let Some((start, waiting)) = self.start.take() else {
-            return Ok(());
+            return self.line()?.send(&Message::Ready, &[]);
         };
         if let Some(line) = self.line.take() {
             line.send(&Message::Ready, &[])?;

@@ -11,7 +11,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 use tandem_aot::{Artifact, Loaded, ModuleKind};
-use tandem_engine::{Code, GuestSpec, Host, MemoryBudget, Preopen};
+use tandem_engine::{Code, GuestSpec, Host, MemoryBudget};
 use wasmtime::Engine;
 
 use crate::fault::{Fault, Result, chain};
@@ -56,14 +56,8 @@ impl Job {
             args: self.args.clone(),
             env: self.env.clone(),
             cwd: self.cwd.clone(),
-            // The whole of the container's file system, mounts included. What is read-only there is so by the
-            // kernel, for the guest as for any process: a second, coarser rule here would also make volumes below a
-            // read-only root unwritable.
-            preopens: vec![Preopen {
-                host_path: "/".into(),
-                guest_path: "/".into(),
-                read_only: false,
-            }],
+            // The whole of the container's file system, mounts included.
+            root: "/".into(),
             memory,
             http_port: self.http_port,
         }

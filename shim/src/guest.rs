@@ -12,7 +12,7 @@ use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
 use tandem_confine::{Class, Error, Gate, Waiting};
 use tandem_engine::http::HttpLimits;
-use tandem_engine::{GuestSpec, Host, MemoryBudget, Preopen};
+use tandem_engine::{GuestSpec, Host, MemoryBudget};
 use wasmtime::Engine;
 
 use crate::fault::{Fault, Result};
@@ -80,14 +80,8 @@ impl Job {
             args: self.args.clone(),
             env: self.env.clone(),
             cwd: self.cwd.clone(),
-            // The whole of the container's file system, mounts included. What is read-only there is so by the
-            // kernel, for the guest as for any process: a second, coarser rule here would also make volumes below a
-            // read-only root unwritable.
-            preopens: vec![Preopen {
-                host_path: "/".into(),
-                guest_path: "/".into(),
-                read_only: false,
-            }],
+            // The whole of the container's file system, mounts included.
+            root: "/".into(),
             memory,
             http_port: self.http_port,
             http_limits: self.http_limits.clone(),

@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use crate::harness::{Error, LONG, Namespace, Result, Subject, of_each, of_wasm, until, wrong};
 
-/// A file of the container's cgroup, as the container itself sees it: on cgroup v2, else on v1.
+/// A file of the container's cgroup, as its process sees it: on cgroup v2, else on v1.
 fn cgroup(ns: &Namespace, pod: &str, v2: &str, v1: &str) -> Result<String> {
     for file in [v2, v1] {
-        let answer = ns.exec(pod, &[ns.subject.program(), "cat", &format!("/sys/fs/cgroup/{file}")])?;
-        if answer.code == 0 {
-            return Ok(answer.stdout.trim().to_owned());
+        if let Ok(text) = ns.of_process(pod, "main", &format!("root/sys/fs/cgroup/{file}")) {
+            return Ok(text.trim().to_owned());
         }
     }
     wrong(format!("pod {pod} sees neither {v2} nor {v1} below /sys/fs/cgroup"))
@@ -99,7 +98,7 @@ of_each! {
         }
         // Who has promised nothing is killed first where memory is short.
         let score = |pod: &str| {
-            let text = ns.exec(pod, &[ns.subject.program(), "cat", "/proc/self/oom_score_adj"])?.success()?;
+            let text = ns.of_process(pod, "main", "oom_score_adj")?;
             text.trim().parse::<i32>().map_err(|cause| Error::Setup(format!("{text:?}: {cause}")))
         };
         assert_eq!(score("besteffort")?, 1000);

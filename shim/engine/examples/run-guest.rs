@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --entry NAME        the function to run
-//! --dir HOST::GUEST   a directory the guest may use (append `:ro` for read-only)
+//! --root DIR          the directory that it sees as `/`
 //! --env NAME=VALUE    a variable of its environment
 //! --cwd PATH          its working directory
 //! --max-memory BYTES  its limit of linear memory
@@ -14,7 +14,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
-use tandem_engine::{Code, GuestSpec, Host, Kind, MemoryBudget, Preopen};
+use tandem_engine::{Code, GuestSpec, Host, Kind, MemoryBudget};
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module};
 
@@ -47,16 +47,8 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 let (name, value) = pair.split_once('=').ok_or("--env needs NAME=VALUE")?;
                 options.spec.env.push((name.into(), value.into()));
             }
-            "--dir" => {
-                let pair = value()?;
-                let (host, guest) = pair.split_once("::").ok_or("--dir needs HOST::GUEST")?;
-                let read_only = guest.ends_with(":ro");
-                let guest_path = guest.trim_end_matches(":ro").to_owned();
-                options.spec.preopens.push(Preopen {
-                    host_path: host.into(),
-                    guest_path,
-                    read_only,
-                });
+            "--root" => {
+                options.spec.root = value()?.into();
             }
             _ => {
                 options.spec.args = std::iter::once(arg.clone()).chain(args.by_ref()).collect();

@@ -1,12 +1,14 @@
 //! Guests that run to their end: core modules, `wasi:cli/run`, and single functions.
 //!
 //! All of it happens on the calling thread. File operations block it, as they would block a native program; a second
-//! thread starts only where the guest reads its stdin or looks up a name.
+//! thread starts only where a component reads its stdin, waits for a pipe, or looks up a name.
 
 use crate::ctx::{self, ComponentState, CoreState};
 use crate::error::HostError;
 use crate::exit::Outcome;
 use crate::spec::GuestSpec;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use tokio::runtime::Runtime;
 use wasmtime::Val as CoreVal;
 use wasmtime::component::{ComponentExportIndex, Val};
@@ -23,7 +25,7 @@ pub(crate) fn run_core(
     spec: &GuestSpec,
 ) -> Result<Outcome, HostError> {
     let mut store = ctx::core_store(pre.module().engine(), spec)?;
-    block_on(async {
+    Ok(run_at_once(async {
         let instance = match pre.instantiate_async(&mut store).await {
             Ok(instance) => instance,
             Err(error) => return Outcome::of_instantiation(error),
@@ -41,7 +43,7 @@ pub(crate) fn run_core(
             }
         }
         Outcome::Exited(results.first().and_then(CoreVal::i32).unwrap_or(0))
-    })
+    }))
 }
 
 /// Runs a component's `wasi:cli/run`.
@@ -98,6 +100,18 @@ fn gone(name: &str) -> Outcome {
     Outcome::Failed(HostError::Instantiate {
         reason: format!("`{name}` is not there any more"),
     })
+}
+
+/// Runs what never waits but in the kernel, as core modules do. It is asynchronous only to have the guest on a stack of
+/// its own, and needs no event loop.
+fn run_at_once<T>(run: impl Future<Output = T>) -> T {
+    let mut run = pin!(run);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(result) = run.as_mut().poll(&mut context) {
+            return result;
+        }
+    }
 }
 
 fn block_on<T>(run: impl Future<Output = T>) -> Result<T, HostError> {

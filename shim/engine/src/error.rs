@@ -1,5 +1,6 @@
 //! Typed errors: why a guest is refused ([`PrepareError`]), and why a sound guest cannot be run ([`HostError`]).
 
+use crate::text;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,7 +9,11 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum PrepareError {
     /// The guest imports something that this host does not provide.
-    #[error("the guest imports `{module}`{}, which is not provided; {remedy}", of_name(name))]
+    #[error(
+        "the guest imports `{}`{}, which is not provided; {remedy}",
+        text::name(module),
+        of_name(name)
+    )]
     UnknownImport {
         /// Module of a core import, or the interface of a component's import.
         module: String,
@@ -19,15 +24,26 @@ pub enum PrepareError {
     },
     /// The guest imports something that is provided, but with another type.
     #[error(
-        "an import of the guest has another type than the host's: {reason}; rebuild it against WASI preview 1 or WASI 0.2"
+        "an import of the guest has another type than the host's: {}; rebuild it against WASI preview 1 or WASI 0.2",
+        text::description(reason)
     )]
     IncompatibleImport {
         /// The mismatch, as Wasmtime describes it.
         reason: String,
     },
+    /// The guest needs memory that threads share.
+    #[error(
+        "the guest's memory `{}` is shared between threads, and no guest has threads; rebuild it for a target without them, such as wasm32-wasip1 instead of wasm32-wasip1-threads",
+        text::name(memory)
+    )]
+    SharedMemory {
+        /// Name of the memory, as it is imported or exported.
+        memory: String,
+    },
     /// The function to run is not there.
     #[error(
-        "the guest has no exported function `{name}` (it exports {}); build it as a command, or name one of its functions after `#` in the entrypoint",
+        "the guest has no exported function `{}` (it exports {}); build it as a command, or name one of its functions after `#` in the entrypoint",
+        text::name(name),
         list(available)
     )]
     MissingExport {
@@ -37,7 +53,11 @@ pub enum PrepareError {
         available: Vec<String>,
     },
     /// The function to run takes parameters, or returns what cannot become an exit code.
-    #[error("the entry `{name}` has the type {found}, but an entry takes no parameter and returns nothing{expected}")]
+    #[error(
+        "the entry `{}` has the type {}, but an entry takes no parameter and returns nothing{expected}",
+        text::name(name),
+        text::description(found)
+    )]
     BadEntrySignature {
         /// The export.
         name: String,
@@ -79,15 +99,13 @@ pub enum PrepareError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// A directory that the guest was to be given cannot be opened.
-    #[error("cannot open the directory {} that the guest is to see as `{guest_path}`: {reason}; check the container's mounts and the permissions of its user", .host_path.display())]
-    Preopen {
+    /// The directory that the guest was to be given as its root cannot be opened.
+    #[error("cannot open the directory {} that the guest is to see as `/`: {reason}; check the container's root file system", .root.display())]
+    Root {
         /// The directory.
-        host_path: PathBuf,
-        /// Its path in the guest.
-        guest_path: String,
+        root: PathBuf,
         /// Why.
-        reason: String,
+        reason: std::io::Error,
     },
     /// The environment names an address that is none.
     #[error(
@@ -120,7 +138,10 @@ pub enum HostError {
         reason: std::io::Error,
     },
     /// The guest could not be instantiated.
-    #[error("cannot instantiate the guest: {reason}; check its memory limits")]
+    #[error(
+        "cannot instantiate the guest: {}; check its memory limits",
+        text::description(reason)
+    )]
     Instantiate {
         /// Why, as Wasmtime describes it.
         reason: String,
@@ -137,7 +158,7 @@ fn of_name(name: &str) -> String {
     if name.is_empty() {
         String::new()
     } else {
-        format!(" `{name}`")
+        format!(" `{}`", text::name(name))
     }
 }
 
@@ -150,7 +171,7 @@ fn list(names: &[String]) -> String {
     let mut text = names
         .iter()
         .take(SHOWN)
-        .map(|name| format!("`{name}`"))
+        .map(|name| format!("`{}`", text::name(name)))
         .collect::<Vec<_>>()
         .join(", ");
     if names.len() > SHOWN {

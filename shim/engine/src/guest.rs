@@ -60,7 +60,10 @@ impl Guest {
     }
 
     fn run_to_end(self, spec: GuestSpec) -> Outcome {
-        let ready = signals::install().and_then(|()| signals::start_ticking(self.engine()));
+        let ready = signals::install().and_then(|()| match self.engine_with_turns() {
+            Some(engine) => signals::start_ticking(engine),
+            None => Ok(()),
+        });
         if let Err(reason) = ready {
             return Outcome::Failed(HostError::Setup {
                 what: "signal handling",
@@ -76,12 +79,13 @@ impl Guest {
         outcome.unwrap_or_else(Outcome::Failed)
     }
 
-    fn engine(&self) -> &wasmtime::Engine {
+    /// The engine whose guests take turns. A core module has nobody to take turns with.
+    fn engine_with_turns(&self) -> Option<&wasmtime::Engine> {
         match &self.program {
-            Program::Core { pre, .. } => pre.module().engine(),
-            Program::Command(pre) => pre.engine(),
-            Program::Export { pre, .. } => pre.engine(),
-            Program::Http(pre) => pre.engine(),
+            Program::Core { .. } => None,
+            Program::Command(pre) => Some(pre.engine()),
+            Program::Export { pre, .. } => Some(pre.engine()),
+            Program::Http(pre) => Some(pre.engine()),
         }
     }
 }

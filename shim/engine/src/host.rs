@@ -3,7 +3,7 @@
 use crate::ctx::{ComponentState, CoreState};
 use crate::error::PrepareError;
 use crate::guest::Guest;
-use crate::prepare;
+use crate::{p1, p2, prepare};
 use std::sync::OnceLock;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Linker, Module};
@@ -112,8 +112,7 @@ impl Host {
             return Ok(linker);
         }
         let mut linker = Linker::new(&self.engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut CoreState| &mut state.wasi)
-            .map_err(|error| linker_error(Kind::Core, &error))?;
+        p1::add_to_linker(&mut linker).map_err(|error| linker_error(Kind::Core, &error))?;
         Ok(self.core.get_or_init(|| linker))
     }
 
@@ -122,7 +121,7 @@ impl Host {
             return Ok(linker);
         }
         let mut linker = wasmtime::component::Linker::new(&self.engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+        p2::add_to_linker(&mut linker)
             .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
             .map_err(|error| linker_error(Kind::Component, &error))?;
         Ok(self.component.get_or_init(|| linker))

@@ -15,8 +15,9 @@ pub struct GuestSpec {
     /// Working directory inside the guest, absolute. WASI has no such notion of its own: components are told by
     /// `initial-cwd`, and every guest finds it in `PWD`.
     pub cwd: String,
-    /// Directories the guest may use.
-    pub preopens: Vec<Preopen>,
+    /// What the guest sees as `/`: the root of the process that calls [`crate::Guest::run`], but in tests. What is
+    /// read-only there is so by the kernel, for the guest as for any process.
+    pub root: PathBuf,
     /// What all linear memories of the guest may hold together.
     pub memory: MemoryBudget,
     /// Where a server listens, on all addresses, if the environment does not say.
@@ -31,24 +32,12 @@ impl Default for GuestSpec {
             args: Vec::new(),
             env: Vec::new(),
             cwd: String::from("/"),
-            preopens: Vec::new(),
+            root: PathBuf::from("/"),
             memory: MemoryBudget::unlimited(),
             http_port: crate::http::DEFAULT_PORT,
             http_limits: HttpLimits::default(),
         }
     }
-}
-
-/// A directory of this process that the guest may use.
-#[derive(Clone, Debug)]
-pub struct Preopen {
-    /// Path in the mount namespace of the process that calls [`crate::Guest::run`].
-    pub host_path: PathBuf,
-    /// Path under which the guest sees it. Use `/` rather than `.`: wasi-libc reduces both to the same prefix, so
-    /// preopening both makes one of them unreachable.
-    pub guest_path: String,
-    /// Whether the guest may only read below it. A mount that is read-only stays so either way.
-    pub read_only: bool,
 }
 
 impl GuestSpec {

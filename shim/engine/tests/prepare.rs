@@ -46,6 +46,46 @@ fn an_unknown_import_of_a_module_is_named() {
     assert!(refused(wat, None).1.contains("`fd_teleport`"));
 }
 
+/// Names come from whoever made the module, messages go to terminals and logs.
+#[test]
+fn names_of_a_module_reach_no_terminal_and_no_log_raw() {
+    let import = r#"(module (import "env\1b[31m" "a\0a\e2\80\aeb" (func)) (func (export "_start")))"#;
+    let export = r#"(module (func (export "a\1b[2J\0d\0ab")))"#;
+    let memory = r#"(module (import "env" "m\1b[31m\0a" (memory 1 1 shared)) (func (export "_start")))"#;
+    let component = r#"(component (import "a:b/c@1.0.0" (instance)) (core module))"#;
+    for (wat, entry) in [
+        (import, None),
+        (export, None),
+        (export, Some("x\u{1b}[31m\n")),
+        (memory, None),
+        (component, None),
+    ] {
+        let text = refused(wat, entry).1;
+        assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
+    }
+    let long = format!(
+        r#"(module (import "{}" "f" (func)) (func (export "_start")))"#,
+        "x".repeat(100_000)
+    );
+    assert!(refused(long, None).1.len() < 2000);
+}
+
+#[test]
+fn a_module_that_needs_shared_memory_is_refused_with_the_reason() {
+    for wat in [
+        r#"(module (import "env" "memory" (memory 1 1 shared)) (import "wasi" "thread-spawn" (func (param i32) (result i32)))
+            (func (export "_start")))"#,
+        r#"(module (memory (export "memory") 1 1 shared) (func (export "_start")))"#,
+    ] {
+        let (error, text) = refused(wat, None);
+        assert!(matches!(error, PrepareError::SharedMemory { .. }), "{error:?}");
+        assert!(
+            text.contains("`memory` is shared") && text.contains("wasm32-wasip1"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn a_mistyped_import_of_a_module_is_named() {
     let wat = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (func (export "_start")))"#;

@@ -63,7 +63,7 @@ fn a_guest_blocked_in_a_fifo_is_ended() {
         guests::cat("fifo").into_bytes(),
         guests::component(&guests::cat("fifo")),
     ] {
-        let guest = Guest::preopened(guest, "/", |root| {
+        let guest = Guest::rooted(guest, |root| {
             assert!(
                 Command::new("mkfifo")
                     .arg(root.join("fifo"))

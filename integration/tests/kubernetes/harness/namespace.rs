@@ -226,6 +226,22 @@ impl Namespace {
         self.kubectl(&[&["exec", pod, "--"], command].concat())
     }
 
+    /// A file that `/proc` has of a container's first process, as the node sees it: a Wasm guest is given no `/proc`.
+    ///
+    /// # Errors
+    /// Where the container does not run.
+    pub fn of_process(&self, pod: &str, container: &str, file: &str) -> Result<String> {
+        let status = self.status(pod, container)?;
+        let id = status["containerID"].as_str().unwrap_or_default();
+        let id = id.rsplit('/').next().unwrap_or_default();
+        let script = format!(
+            "for dir in /proc/[0-9]*; do \
+             if grep -q '{id}' $dir/cgroup 2>/dev/null && grep -q '^NSpid:.*[[:space:]]1$' $dir/status 2>/dev/null; \
+             then exec cat $dir/{file}; fi; done; echo 'no process of container {id}' >&2; exit 1"
+        );
+        self.cluster.node(&["sh", "-c", &script])
+    }
+
     /// The status of a pod's container, null where there is none yet.
     ///
     /// # Errors

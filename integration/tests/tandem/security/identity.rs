@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::json;
 use tandem_integration::{Result, on_both_generations};
 
-use super::{Both, Running};
+use super::{Both, Running, Seen};
 
 const NONE: &str = "0000000000000000";
 /// `CAP_NET_BIND_SERVICE` alone.
@@ -65,10 +65,14 @@ on_both_generations! {
         for capabilities in [json!({}), json!(null)] {
             let running = Running::start(linux.clone().id(both.ctd.session().home().unique("c")).bind(tools.path(), "/tools", false)
                 .edit(|spec| spec["process"]["capabilities"] = capabilities.clone())).await?;
-            for args in [["/tools/echo.wasm", "cat", "/proc/self/status"].as_slice(), &["cat", "/proc/self/status"]] {
-                let output = running.task.exec(args.iter().copied()).run().await?;
+            let waiting = [["/tools/echo.wasm", "print", "up", "+", "sleep", "1000"].as_slice(), &["sh", "-c", "echo up; exec sleep 1000"]];
+            for args in waiting {
+                let exec = running.task.exec(args.iter().copied()).add().await?;
+                let seen = Seen { pid: exec.start().await? };
+                exec.stdout().wait_for("up").await?;
+                let status = seen.status();
                 for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-                    assert!(output.stdout.contains(&format!("{set}:\t{NONE}\n")), "{args:?} {capabilities}: {}", output.stdout);
+                    assert_eq!(status[set], NONE, "{args:?} {capabilities}: {set}");
                 }
             }
             running.end().await?;
@@ -184,11 +188,11 @@ on_both_generations! {
             spec["hostname"] = "a-pod".into();
             spec["domainname"] = "example.test".into();
         });
-        for (path, name) in [("/proc/sys/kernel/hostname", "a-pod\n"), ("/proc/sys/kernel/domainname", "example.test\n")] {
-            for builder in both.reading(path) {
-                assert_eq!(configure(builder).run_to_end().await?.stdout, name);
+        both.each(configure, |seen| {
+            for (path, name) in [("/proc/sys/kernel/hostname", "a-pod\n"), ("/proc/sys/kernel/domainname", "example.test\n")] {
+                assert_eq!(seen.parameter(&["-u"], path), name);
             }
-        }
+        }).await?;
         both.stop().await
     }
 }

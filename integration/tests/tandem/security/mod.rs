@@ -3,6 +3,7 @@
 
 mod binary;
 mod devices;
+mod guest_view;
 mod handover;
 mod hooks;
 mod hostile_image;
@@ -119,6 +120,20 @@ impl Seen {
         let text = self.proc("status");
         let pair = |line: &str| line.split_once(':').map(|(k, v)| (k.to_owned(), v.trim().to_owned()));
         text.lines().filter_map(pair).collect()
+    }
+
+    /// What a kernel parameter is in these namespaces of the process, named as `nsenter` names them.
+    pub fn parameter(&self, namespaces: &[&str], path: &str) -> String {
+        let target = self.pid.to_string();
+        let mut command = std::process::Command::new("nsenter");
+        command.args(["-t", &target]).args(namespaces).args(["cat", path]);
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{path}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// A path of the container's.

@@ -167,10 +167,8 @@ on_both_generations! {
         };
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let file = if unified { "/sys/fs/cgroup/memory.max" } else { "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
-        for builder in both.reading(file) {
-            assert_eq!(configure(builder).run_to_end().await?.stdout, format!("{}\n", 64 << 20));
-        }
         both.each(configure, |seen| {
+            assert_eq!(std::fs::read_to_string(seen.path(file)).unwrap(), format!("{}\n", 64 << 20));
             let dir = Path::new(file).parent().unwrap().to_string_lossy();
             assert!(seen.mount(&dir).0.starts_with("ro,"));
         }).await?;

@@ -16,10 +16,9 @@ on_both_generations! {
             ("fs.mqueue.msg_max", "/proc/sys/fs/mqueue/msg_max", "20"),
         ] {
             let before = host(path);
-            for builder in both.reading(path) {
-                let output = builder.edit(|spec| spec["linux"]["sysctl"] = json!({ key: value })).run_to_end().await?;
-                assert_eq!(output.stdout.trim(), value, "{key}: {}", output.stderr);
-            }
+            both.each(|b| b.edit(|spec| spec["linux"]["sysctl"] = json!({ key: value })), |seen| {
+                assert_eq!(seen.parameter(&["-n", "-i"], path).trim(), value, "{key}");
+            }).await?;
             assert_eq!(host(path), before, "{key} of the host changed");
         }
         both.stop().await

@@ -12,6 +12,8 @@ const START: &str = "_start";
 
 /// Checks a core module's entry and imports.
 pub(crate) fn prepare(linker: &Linker<CoreState>, module: &Module, entry: Option<&str>) -> Result<Guest, PrepareError> {
+    // First, as such a module imports the means to make threads too, which says less.
+    check_memories(module)?;
     let entry = entry.unwrap_or(START);
     check_entry(module, entry)?;
     let pre = linker
@@ -38,6 +40,19 @@ pub(crate) fn prepare(linker: &Linker<CoreState>, module: &Module, entry: Option
             initialize,
         },
     })
+}
+
+fn check_memories(module: &Module) -> Result<(), PrepareError> {
+    let imported = module.imports().map(|import| (import.name(), import.ty()));
+    let exported = module.exports().map(|export| (export.name(), export.ty()));
+    for (name, ty) in imported.chain(exported) {
+        if matches!(ty, ExternType::Memory(memory) if memory.is_shared()) {
+            return Err(PrepareError::SharedMemory {
+                memory: name.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_entry(module: &Module, name: &str) -> Result<(), PrepareError> {

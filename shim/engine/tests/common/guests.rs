@@ -93,6 +93,20 @@ pub fn cat(path: &str) -> String {
     core(&format!("ready\\n{path}"), &body)
 }
 
+/// Writes to a file of its first preopen that exists; its exit code is the errno of what failed.
+pub fn write(path: &str, text: &str) -> String {
+    let body = format!(
+        "(call $fail_with (call $open (i32.const 3) (i32.const 1) (i32.const 100) (i32.const {len}) (i32.const 0)
+            (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 16)))
+        (i32.store (i32.const 0) (i32.const {start})) (i32.store (i32.const 4) (i32.const {text_len}))
+        (call $fail_with (call $fd_write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)))",
+        len = path.len(),
+        start = 100 + path.len(),
+        text_len = text.len(),
+    );
+    core(&format!("{path}{text}"), &body)
+}
+
 /// Creates a file in its first preopen; its exit code is the errno of what failed.
 pub fn create(path: &str) -> String {
     let body = format!(

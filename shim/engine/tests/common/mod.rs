@@ -47,8 +47,8 @@ impl Guest {
         Self { dir, command }
     }
 
-    /// Adds `--dir` for a new directory, which is returned.
-    pub fn preopened(wasm: impl AsRef<[u8]>, guest_path: &str, fill: impl FnOnce(&Path)) -> Self {
+    /// With a new directory as its root.
+    pub fn rooted(wasm: impl AsRef<[u8]>, fill: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).unwrap();
@@ -56,11 +56,7 @@ impl Guest {
         let file = dir.path().join("guest.wasm");
         std::fs::write(&file, wasm).unwrap();
         let mut command = Command::new(run_guest());
-        command
-            .arg("--dir")
-            .arg(format!("{}::{guest_path}", root.display()))
-            .arg(&file)
-            .stdin(Stdio::null());
+        command.arg("--root").arg(&root).arg(&file).stdin(Stdio::null());
         Self { dir, command }
     }
 

@@ -92,14 +92,6 @@ pub fn look(report: &mut Report, pid: u32) {
     }
     mount_table(report, &read("mountinfo"));
     let groups = read("cgroup");
-    report.set("host cgroups", {
-        let mut lines: Vec<&str> = groups
-            .lines()
-            .filter_map(|line| Some(line.split_once(':')?.1))
-            .collect();
-        lines.sort_unstable();
-        lines.join(", ")
-    });
     cgroup_values(report, &groups);
 }
 
@@ -143,19 +135,29 @@ fn cgroup_values(report: &mut Report, groups: &str) {
             "" => kind == "cgroup2",
             named => kind == "cgroup" && options.split(',').any(|option| named.split(',').next() == Some(option)),
         });
-        let Some((_, _, base)) = base else { continue };
+        let name = if controllers.is_empty() { "unified" } else { controllers };
+        report.set(format!("host cgroups {name}"), path);
+        let Some((_, _, base)) = base.filter(|_| path != "/") else {
+            continue;
+        };
         let dir = base.join(path.trim_start_matches('/'));
         for file in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
             if COUNTED.iter().any(|word| name.contains(word)) {
                 continue;
             }
-            if let Ok(value) = fs::read_to_string(file.path()) {
-                // The order of rules says nothing where they only allow.
-                let mut lines: Vec<&str> = value.lines().collect();
-                lines.sort_unstable();
-                report.set(format!("host cgroup {name}"), lines.join("; "));
+            let Ok(value) = fs::read_to_string(file.path()) else {
+                continue;
+            };
+            if name == "devices.list" {
+                // Rules that allow, in no order.
+                for rule in value.lines() {
+                    let (what, access) = rule.rsplit_once(' ').unwrap_or((rule, ""));
+                    report.set(format!("host cgroup devices {what}"), access);
+                }
+                continue;
             }
+            report.set(format!("host cgroup {name}"), value.trim().replace('\n', "; "));
         }
     }
 }

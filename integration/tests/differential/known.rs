@@ -48,6 +48,20 @@ const fn known(case: &'static str, subject: &'static str, field: &'static str, r
     }
 }
 
+const fn on_v1(case: &'static str, field: &'static str, reason: &'static str) -> Known {
+    Known {
+        case,
+        field,
+        subject: "*",
+        on: On::CgroupV1,
+        reason,
+    }
+}
+
+/// Why two hierarchies are not joined.
+const NAMED: &str = "On cgroup v1 a container is in the hierarchies that limit it; not in systemd's, which has no controller, \
+                     nor in the unified one beside them.";
+
 /// The table.
 pub const KNOWN: &[Known] = &[
     known(
@@ -221,5 +235,21 @@ pub const KNOWN: &[Known] = &[
         "linux",
         "outcome",
         "Files are hidden also where the container has no /dev/null of its own; runc fails.",
+    ),
+    on_v1("*", "*cgroups name=systemd", NAMED),
+    on_v1("*", "*cgroups unified", NAMED),
+    on_v1("*", "host cgroup cgroup.*", NAMED),
+    on_v1("*", "*mounts /sys/fs/cgroup/systemd*", NAMED),
+    on_v1("mounts/cgroup-*", "*mounts.order", NAMED),
+    on_v1("namespaces/cgroup-*", "*mounts.order", NAMED),
+    on_v1(
+        "*/cgroup-*",
+        "*mounts /sys/fs/cgroup*",
+        "The directory that holds the hierarchies is as read-only as the mount says, and bounded; runc leaves it writable.",
+    ),
+    on_v1(
+        "*",
+        "host cgroup devices c 10:200",
+        "Tunnels (/dev/net/tun) are for those whose spec allows them; runc allows them to everybody.",
     ),
 ];

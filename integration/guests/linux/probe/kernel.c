@@ -139,13 +139,14 @@ void report_namespaces(void) {
         groups[length < 0 ? 0 : length] = 0;
         close(file);
     }
-    list_begin();
+    // number:controllers:path, where the number says nothing and the unified hierarchy has no controllers.
     for (char *line = strtok(groups, "\n"); line; line = strtok(NULL, "\n")) {
-        // Hierarchies have numbers that say nothing.
-        char *after = strchr(line, ':');
-        list_item("%s", after ? after + 1 : line);
+        char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL, name[256];
+        if (!group) continue;
+        *group = 0;
+        snprintf(name, sizeof name, "cgroups %s", controllers[1] ? controllers + 1 : "unified");
+        field(name, "%s", group + 1);
     }
-    list_end("namespaces.cgroups");
 }
 
 void report_network(void) {

@@ -142,36 +142,49 @@ impl Found {
 /// the working directory for.
 fn lookup(name: &str, env: &[String]) -> Result<Option<Found>> {
     if name.contains('/') {
-        return place_of(Path::new(name));
+        return match place_of(Path::new(name)) {
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno @ Errno::ENOTDIR) => Err(Error::new(Class::NotFound, exec_of(name), errno.desc())),
+            Err(errno) => Err(refused(Path::new(name), errno)),
+            Ok(place) => regular(place, Path::new(name)),
+        };
     }
-    for dir in path_variable(env).split(':').filter(|dir| dir.starts_with('/')) {
-        if let Some(found) = place_of(&Path::new(dir).join(name))? {
+    let dirs = path_variable(env).split(':').filter(|dir| dir.starts_with('/'));
+    for path in dirs.chain(["./"]).map(|dir| Path::new(dir).join(name)) {
+        let place = match place_of(&path) {
+            // Somewhere on PATH where the user may not look is not where it is.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ENAMETOOLONG) => continue,
+            place => place.map_err(|errno| refused(&path, errno))?,
+        };
+        if let Some(found) = regular(place, &path)? {
             return Ok(Some(found));
         }
     }
-    place_of(&Path::new("./").join(name))
+    Ok(None)
 }
 
-fn place_of(path: &Path) -> Result<Option<Found>> {
-    let place = match open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-        Ok(place) => place,
-        // Somewhere on PATH where the user may not look is not where it is.
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ENAMETOOLONG) => return Ok(None),
-        Err(errno) => return Err(refused(path, errno)),
-    };
+fn place_of(path: &Path) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// What was found, if it is a file. A directory of that name on PATH is not what was meant.
+fn regular(place: OwnedFd, path: &Path) -> Result<Option<Found>> {
     let mode = fstat(&place).map_err(|errno| refused(path, errno))?.st_mode;
     match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => Ok(Some(Found {
             place,
             path: path.to_owned(),
         })),
-        // A directory of that name on PATH is not what was meant.
         SFlag::S_IFDIR => Ok(None),
         _ => Err(Error::invalid(
             format!("entrypoint {}", path.display().to_string().escape_debug()),
             "it is not a regular file",
         )),
     }
+}
+
+fn exec_of(name: &str) -> String {
+    format!("exec: \"{}\"", name.escape_debug())
 }
 
 fn refused(path: &Path, errno: Errno) -> Error {

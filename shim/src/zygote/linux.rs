@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::AccessFlags;
 use oci_spec::runtime::Process;
 use tandem_confine::process::{labels, limits};
 use tandem_confine::sys::descriptors;
@@ -122,7 +123,8 @@ fn check_file(name: &str, file: &Path) -> Result<()> {
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(refused("set its x permission in the image"));
     }
-    Ok(())
+    // Not for this user, or not on this mount.
+    nix::unistd::access(file, AccessFlags::X_OK).map_err(|errno| refused(errno.desc()))
 }
 
 #[cfg(test)]

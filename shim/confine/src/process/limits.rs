@@ -31,6 +31,11 @@ pub fn raise(limits: &[PosixRlimit]) -> Result<()> {
 
 /// Sets the limits, but for that of open files: what is still to be done opens some.
 pub fn set(limits: &[PosixRlimit]) -> Result<()> {
+    for (index, limit) in limits.iter().enumerate() {
+        if limits.iter().take(index).any(|other| other.typ() == limit.typ()) {
+            return Err(Error::invalid(name_of(limit), "the spec names this limit twice"));
+        }
+    }
     let files = |limit: &&PosixRlimit| limit.typ() == PosixRlimitType::RlimitNofile;
     limits.iter().filter(|limit| !files(limit)).try_for_each(set_one)?;
     match limits.iter().find(files) {

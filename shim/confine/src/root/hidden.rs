@@ -2,20 +2,21 @@
 
 use std::collections::HashSet;
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::stat::{SFlag, fstat, makedev};
 use oci_spec::runtime::Linux;
 
 use crate::error::{Class, Error, Named, Result};
-use crate::root::tree::{Tree, is_directory};
+use crate::root::tree::{Tree, is_directory, kind_of};
 use crate::sys::mount::{self, Change};
 
 /// Covers a file that is hidden.
 const NULL: &str = "/dev/null";
 
-/// Makes the paths read-only, then hides the others. `/dev/null` is the host's still.
+/// Makes the paths read-only, then hides the others.
 pub fn cover(linux: &Linux, tree: &Tree, label: Option<&str>) -> Result<()> {
     for path in linux.readonly_paths().as_deref().unwrap_or_default() {
         make_read_only(tree, path)?;
@@ -45,6 +46,26 @@ fn make_read_only(tree: &Tree, path: &str) -> Result<()> {
     mount::attach_at(copy.as_fd(), place.as_fd()).host(name)
 }
 
+/// A copy of the container's own null device. Where it has none it is the node's, read-only: whoever may change the owner or
+/// mode of a file in the container must not change that one's.
+fn null_device(tree: &Tree) -> nix::Result<OwnedFd> {
+    let own = tree.locate(Path::new(NULL));
+    if let Ok(own) = own.as_ref()
+        && let Ok(stat) = fstat(own)
+        && kind_of(&stat) == SFlag::S_IFCHR
+        && stat.st_rdev == makedev(1, 3)
+    {
+        return mount::copy_at(own.as_fd(), false);
+    }
+    let copy = mount::copy(Path::new(NULL), false)?;
+    let read_only = Change {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Change::default()
+    };
+    mount::change(copy.as_fd(), &read_only)?;
+    Ok(copy)
+}
+
 fn mask(tree: &Tree, path: &str, label: Option<&str>) -> Result<()> {
     let name = || format!("mask {}", path.escape_debug());
     let place = match tree.locate(Path::new(path)) {
@@ -66,7 +87,7 @@ fn mask(tree: &Tree, path: &str, label: Option<&str>) -> Result<()> {
             mount::create(c"tmpfs", &options, libc::MOUNT_ATTR_RDONLY)
                 .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?
         }
-        false => mount::copy(Path::new(NULL), false).host(name)?,
+        false => null_device(tree).host(name)?,
     };
     mount::attach_at(cover.as_fd(), place.as_fd()).host(name)
 }

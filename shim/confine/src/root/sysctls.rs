@@ -29,7 +29,12 @@ const IPC: [&str; 8] = [
 /// Refuses settings that are not the container's own.
 pub fn check(sysctls: Option<&HashMap<String, String>>, namespaces: &Namespaces) -> Result<()> {
     for name in sysctls.into_iter().flat_map(HashMap::keys) {
-        let plain = dotted(name);
+        let path = slashed(name);
+        // One that climbs would be another one than it is taken for.
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
+            return Err(refused(name, "it is not the name of a setting"));
+        }
+        let plain = path.replace('/', ".");
         let needed = if IPC.contains(&plain.as_str()) || plain.starts_with("fs.mqueue.") {
             CloneFlags::CLONE_NEWIPC
         } else if plain.starts_with("net.") {
@@ -77,15 +82,8 @@ fn refused(name: &str, why: &str) -> Error {
     Error::invalid(format!("sysctl {}", name.escape_debug()), why)
 }
 
-/// A name by dots. With a slash first, dots and slashes have changed places: `net/ipv4/conf/eth0.1/forwarding`.
-/// Source: sysctl(8).
-fn dotted(name: &str) -> String {
-    match name.find(['.', '/']).map(|at| &name[at..=at]) {
-        Some("/") => swapped(name),
-        _ => name.to_owned(),
-    }
-}
-
+/// A name as a path below `/proc/sys`. With a slash first it is one; with a dot first, dots and slashes change places:
+/// `net.ipv4.conf.eth0/1.forwarding`. Source: sysctl(8).
 fn slashed(name: &str) -> String {
     match name.find(['.', '/']).map(|at| &name[at..=at]) {
         Some("/") => name.to_owned(),
@@ -121,7 +119,19 @@ mod tests {
         assert!(allowed("net/ipv4/conf/eth0.1/forwarding", &["mount", "network"]));
         assert!(!allowed("net.ipv4.ip_forward", &["mount"]));
         assert!(allowed("kernel.shmmax", &["mount", "ipc"]) && allowed("fs.mqueue.msg_max", &["mount", "ipc"]));
-        for node in ["kernel.panic", "vm.swappiness", "kernel.hostname", "fs/../net", "x"] {
+        for node in [
+            "kernel.panic",
+            "vm.swappiness",
+            "kernel.hostname",
+            "fs/../net",
+            "x",
+            "net/../vm/swappiness",
+            "net.//.vm.swappiness",
+            "net/./../vm/swappiness",
+            "/net/ipv4/ip_forward",
+            "net//ipv4",
+            "",
+        ] {
             assert!(!allowed(node, &["mount", "ipc", "network", "uts"]), "{node}");
         }
     }
@@ -130,6 +140,17 @@ mod tests {
     fn names_are_written_with_dots_or_with_slashes() {
         assert_eq!(slashed("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
         assert_eq!(slashed("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(dotted("net/ipv4/x"), "net.ipv4.x");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_setting_that_is_allowed_lies_where_its_name_says(name in "(net|kernel|vm|fs|\\.|/|\\.\\.|shmmax|a){1,8}") {
+            if allowed(&name, &["mount", "ipc", "network"]) {
+                let path = slashed(&name);
+                assert!(Path::new(&path).components().all(|part| matches!(part, std::path::Component::Normal(_))), "{name}");
+                let own = ["net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"];
+                assert!(own.iter().any(|prefix| path.starts_with(prefix)), "{name}");
+            }
+        }
     }
 }

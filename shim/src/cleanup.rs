@@ -75,7 +75,11 @@ impl Remains<'_> {
         let Some(bundle) = self.bundle.filter(|_| self.hooks_are_due) else {
             return;
         };
-        let hooks = bundle.spec().hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+        let hooks = bundle
+            .spec()
+            .hooks()
+            .as_ref()
+            .and_then(|hooks| hooks.poststop().as_ref());
         for hook in hooks.into_iter().flatten() {
             let state = State::new(bundle.spec(), self.id, bundle.path(), "stopped", None);
             if let Err(error) = hooks::run("poststop", Some(&vec![hook.clone()]), &state) {

@@ -108,9 +108,13 @@ impl Found {
             Err(errno) => return Err(refused(&self.path, errno)),
         };
         let mut magic = [0u8; 4];
-        let read = file
-            .read_at(&mut magic, 0)
-            .map_err(|error| Error::new(Class::Internal, format!("entrypoint {name} cannot be read"), error.to_string()))?;
+        let read = file.read_at(&mut magic, 0).map_err(|error| {
+            Error::new(
+                Class::Internal,
+                format!("entrypoint {name} cannot be read"),
+                error.to_string(),
+            )
+        })?;
         if magic[..read] != *WASM_MAGIC && !named_wasm {
             return Ok(Entry::Linux);
         }
@@ -205,7 +209,10 @@ mod tests {
         let arg = arg.replace("DIR", dir.to_str().unwrap());
         let json = serde_json::json!({"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": [arg]});
         let process: Process = serde_json::from_value(json).unwrap();
-        find(&process, &[format!("PATH={}", path.replace("DIR", dir.to_str().unwrap()))])
+        find(
+            &process,
+            &[format!("PATH={}", path.replace("DIR", dir.to_str().unwrap()))],
+        )
     }
 
     struct Image(tempfile::TempDir);
@@ -260,7 +267,10 @@ mod tests {
         };
         assert_eq!((name.as_str(), export.as_deref()), ("layer", Some("run")));
         let image = image.file("a.wasm#greet", WASM);
-        assert!(matches!(image.find("DIR/a.wasm#greet"), Ok(Entry::Wasm { export: None, .. })));
+        assert!(matches!(
+            image.find("DIR/a.wasm#greet"),
+            Ok(Entry::Wasm { export: None, .. })
+        ));
     }
 
     #[test]

@@ -134,7 +134,9 @@ fn prepare(code: File, job: &Job) -> tandem_confine::Result<tandem_engine::Guest
         .map_err(|error| failed("start the Wasm engine", format!("{error:#}")))?;
     // SAFETY: nothing else in this program uses that number; if nothing was inherited there, opening below it fails.
     let proc = unsafe { BorrowedFd::borrow_raw(PROC_FD) };
-    let proc = nix::fcntl::fcntl(proc, nix::fcntl::FcntlArg::F_GETFD).is_ok().then_some(proc);
+    let proc = nix::fcntl::fcntl(proc, nix::fcntl::FcntlArg::F_GETFD)
+        .is_ok()
+        .then_some(proc);
     let guest = link(&Host::new(engine), code, proc, job)?;
     let _ = nix::unistd::close(PROC_FD);
     Ok(guest)

@@ -164,8 +164,8 @@ impl Place {
             return Ok(Self::Root(rootfs.to_owned()));
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let located = nix::fcntl::open(rootfs, flags, Mode::empty())
-            .and_then(|root| Tree::new(root).locate(Path::new(target)));
+        let located =
+            nix::fcntl::open(rootfs, flags, Mode::empty()).and_then(|root| Tree::new(root).locate(Path::new(target)));
         located.map(Self::Below).map_err(|errno| {
             Fault::invalid(format!(
                 "mount target \"{}\" in the root file system: {errno}",

@@ -305,17 +305,19 @@ pub fn some() -> Vec<Case> {
 pub async fn run() -> Result<()> {
     let bench = Bench::start().await?;
     let outcome = tokio::task::block_in_place(|| {
-        runner().run(&drawn(), |drawn| {
-            let found = Handle::current().block_on(compare::one(&bench, &drawn.case(), Subject::TANDEM));
-            let found = found.map_err(|error| TestCaseError::fail(error.to_string()))?;
-            match Verdict::of(&found, false).text() {
-                text if text.is_empty() => Ok(()),
-                text => Err(TestCaseError::fail(text)),
-            }
-        })
+        runner()
+            .run(&drawn(), |drawn| {
+                let found = Handle::current().block_on(compare::one(&bench, &drawn.case(), Subject::TANDEM));
+                let found = found.map_err(|error| TestCaseError::fail(error.to_string()))?;
+                match Verdict::of(&found, false).text() {
+                    text if text.is_empty() => Ok(()),
+                    text => Err(TestCaseError::fail(text)),
+                }
+            })
+            .map_err(Box::new)
     });
     bench.stop().await?;
-    match outcome {
+    match outcome.map_err(|failed| *failed) {
         Ok(()) => Ok(()),
         Err(TestError::Fail(reason, drawn)) => panic!("{reason}\n{drawn:#?}"),
         Err(other) => panic!("{other}"),

@@ -77,7 +77,7 @@ on_both_generations! {
         let mut messages = Vec::new();
         for _ in 0..2 {
             let container = tandem(&ctd, &image).create().await?;
-            let error = container.task().await.err().expect("a broken module has no task");
+            let error = container.task().await.unwrap_err();
             assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
             messages.push(error.to_string());
             container.remove().await?;

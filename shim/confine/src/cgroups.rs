@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, create_cgroup_manager};
 use nix::fcntl::OFlag;
@@ -122,7 +122,21 @@ impl Cgroups {
 /// The cgroup's path as the spec says, or by the container's name.
 pub fn path(spec: &Spec, id: &str) -> PathBuf {
     let linux = spec.linux().as_ref();
-    libcontainer::utils::get_cgroup_path(&linux.and_then(|linux| linux.cgroups_path().clone()), id)
+    let said = libcontainer::utils::get_cgroup_path(&linux.and_then(|linux| linux.cgroups_path().clone()), id);
+    below_root(&said)
+}
+
+/// The path as it reads, which does not climb out of the hierarchy.
+fn below_root(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => _ = plain.file_name().is_some() && plain.pop(),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn failed(id: &str, error: &dyn std::error::Error, class: Class) -> Error {
@@ -142,8 +156,29 @@ fn failed(id: &str, error: &dyn std::error::Error, class: Class) -> Error {
 pub fn set_oom_score(score: i32) -> Result<()> {
     use std::io::Write;
     let name = || {
-        format!("set oomScoreAdj to {score} (a lower one than the shim's needs CAP_SYS_RESOURCE, or restrict_oom_score_adj in containerd's configuration)")
+        format!(
+            "set oomScoreAdj to {score} (a lower one than the shim's needs CAP_SYS_RESOURCE, or restrict_oom_score_adj in containerd's configuration)"
+        )
     };
     let file = File::options().write(true).open("/proc/self/oom_score_adj");
-    file.and_then(|mut file| file.write_all(score.to_string().as_bytes())).host(name)
+    file.and_then(|mut file| file.write_all(score.to_string().as_bytes()))
+        .host(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_below_the_root_however_its_path_climbs() {
+        for (said, meant) in [
+            ("/../pods/c", "/pods/c"),
+            ("../../c", "c"),
+            ("/a/../../b/./c", "/b/c"),
+            ("kube.slice:cri:c", "kube.slice:cri:c"),
+            ("a/b", "a/b"),
+        ] {
+            assert_eq!(below_root(Path::new(said)), Path::new(meant), "{said}");
+        }
+    }
 }

@@ -102,12 +102,7 @@ pub fn create(
     if let Some(back) = back {
         back.go()?;
     }
-    let maker = Maker {
-        id,
-        bundle,
-        spec,
-        line,
-    };
+    let maker = Maker { id, bundle, spec, line };
     let pid = match helped {
         true => maker.helped()?,
         false => forked,
@@ -149,7 +144,10 @@ fn plan(new: NewContainer<'_>, line: Line, start: OwnedFd) -> Result<Plan> {
             "the container shares the host's uts namespace, whose name is the node's: leave it out, or add the namespace",
         ));
     }
-    let label = linux.mount_label().clone().filter(|label| modules.selinux && !label.is_empty());
+    let label = linux
+        .mount_label()
+        .clone()
+        .filter(|label| modules.selinux && !label.is_empty());
     let around = Surroundings {
         bundle: new.bundle,
         user: &namespaces.user,
@@ -167,7 +165,7 @@ fn plan(new: NewContainer<'_>, line: Line, start: OwnedFd) -> Result<Plan> {
     // The child finds the place in its own mount namespace by its working directory, whose path it may not be able to walk.
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(new.rootfs, flags, Mode::empty())
-        .and_then(|rootfs| nix::unistd::fchdir(rootfs))
+        .and_then(nix::unistd::fchdir)
         .asked(|| format!("root file system {}", shown(new.rootfs)))?;
     Ok(Plan {
         id: new.id.to_owned(),

@@ -116,12 +116,19 @@ impl Entrance {
         for (flag, namespace) in &self.namespaces {
             enter(*flag, namespace)?;
         }
-        Ok(self.namespaces.iter().any(|(flag, _)| *flag == CloneFlags::CLONE_NEWUSER))
+        Ok(self
+            .namespaces
+            .iter()
+            .any(|(flag, _)| *flag == CloneFlags::CLONE_NEWUSER))
     }
 }
 
 fn gone() -> Error {
-    Error::new(Class::Precondition, "container", "it is not running: its first process has ended")
+    Error::new(
+        Class::Precondition,
+        "container",
+        "it is not running: its first process has ended",
+    )
 }
 
 fn enter(flag: CloneFlags, namespace: &OwnedFd) -> Result<()> {

@@ -15,8 +15,8 @@ use crate::error::{Class, Error, Named, Result};
 use crate::gate::Gate;
 use crate::hooks::State;
 use crate::line::{Line, Message};
-use crate::process::labels::{self, Modules};
 use crate::process::identity::become_root;
+use crate::process::labels::{self, Modules};
 use crate::process::{Becoming, keyring, limits};
 use crate::program::{Answer, Confined, Program, Question, borrowed, gone};
 use crate::root::terminal::{self, Terminal};
@@ -75,7 +75,10 @@ pub fn exec(
         }
         Ok(Forked::Parent(pid)) => pid,
         Err(errno) => {
-            return Err(Error::fork(format!("fork into container {}, which may be ending", new.id), errno));
+            return Err(Error::fork(
+                format!("fork into container {}, which may be ending", new.id),
+                errno,
+            ));
         }
     };
     drop((theirs, entrance));
@@ -175,7 +178,11 @@ fn confine(new: &mut NewProcess<'_>, line: &Line, mut entrance: Entrance) -> Res
     let own = new.spec.process().as_ref();
     terminal::lead_session();
     entrance.enter_cgroups()?;
-    if let Some(score) = new.process.oom_score_adj().or_else(|| own.and_then(Process::oom_score_adj)) {
+    if let Some(score) = new
+        .process
+        .oom_score_adj()
+        .or_else(|| own.and_then(Process::oom_score_adj))
+    {
         cgroups::set_oom_score(score)?;
     }
     if new.process.rlimits().is_none() {

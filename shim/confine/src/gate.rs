@@ -63,7 +63,10 @@ impl Gate {
 
     /// What another program needs to go on from here.
     pub fn parts(&self) -> Result<(&Line, Option<(BorrowedFd<'_>, Waiting)>)> {
-        let start = self.start.as_ref().map(|(start, waiting)| (start.as_fd(), waiting.clone()));
+        let start = self
+            .start
+            .as_ref()
+            .map(|(start, waiting)| (start.as_fd(), waiting.clone()));
         Ok((self.line()?, start))
     }
 

@@ -95,7 +95,9 @@ fn run_one(kind: &str, hook: &Hook, state: &State) -> Result<()> {
     }
     let mut text = Vec::new();
     let mut said = std::fs::File::from(said);
-    let _ = said.rewind().and_then(|()| said.take(MAX_OUTPUT).read_to_end(&mut text));
+    let _ = said
+        .rewind()
+        .and_then(|()| said.take(MAX_OUTPUT).read_to_end(&mut text));
     let text = String::from_utf8_lossy(&text);
     Err(failed(match text.trim() {
         "" => format!("it ended with {status}"),
@@ -104,7 +106,10 @@ fn run_one(kind: &str, hook: &Hook, state: &State) -> Result<()> {
 }
 
 fn wait(child: &mut Child, timeout: Option<i64>) -> std::result::Result<std::process::ExitStatus, String> {
-    let Some(seconds) = timeout.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0) else {
+    let Some(seconds) = timeout
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+    else {
         return child.wait().map_err(|error| error.to_string());
     };
     let deadline = Instant::now() + Duration::from_secs(seconds);
@@ -120,7 +125,9 @@ fn wait(child: &mut Child, timeout: Option<i64>) -> std::result::Result<std::pro
     let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
     let _ = child.wait();
-    Err(format!("it did not end within its timeout of {seconds} s and was killed"))
+    Err(format!(
+        "it did not end within its timeout of {seconds} s and was killed"
+    ))
 }
 
 #[cfg(test)]
@@ -142,7 +149,10 @@ mod tests {
             "path": "/bin/sh", "args": ["sh", "-c", script, "-", "x"], "env": ["A=b"]}))
         .unwrap();
         let told = std::fs::read_to_string(told).unwrap();
-        assert!(told.contains(r#""status":"creating""#) && told.contains(r#""pid":7"#), "{told}");
+        assert!(
+            told.contains(r#""status":"creating""#) && told.contains(r#""pid":7"#),
+            "{told}"
+        );
         assert!(told.ends_with("b  x\n"), "{told}");
     }
 
@@ -150,9 +160,17 @@ mod tests {
     fn a_hook_that_fails_or_takes_too_long_is_named_with_the_reason() {
         let error = run_json(serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"]}));
         let text = error.unwrap_err().to_string();
-        assert!(text.contains("createRuntime hook /bin/sh") && text.contains('3') && text.contains("no"), "{text}");
+        assert!(
+            text.contains("createRuntime hook /bin/sh") && text.contains('3') && text.contains("no"),
+            "{text}"
+        );
         let slow = serde_json::json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1});
         assert!(run_json(slow).unwrap_err().to_string().contains("1 s"));
-        assert!(run_json(serde_json::json!({"path": "sh"})).unwrap_err().to_string().contains("absolute"));
+        assert!(
+            run_json(serde_json::json!({"path": "sh"}))
+                .unwrap_err()
+                .to_string()
+                .contains("absolute")
+        );
     }
 }

@@ -76,9 +76,8 @@ impl Mappings {
 
     /// A user namespace with these mappings, held by the descriptor alone.
     pub fn user_namespace(&self) -> Result<OwnedFd> {
-        let fault = |what: &str, why: String| {
-            Error::new(Class::Internal, format!("{what} a user namespace for ids"), why)
-        };
+        let fault =
+            |what: &str, why: String| Error::new(Class::Internal, format!("{what} a user namespace for ids"), why);
         let holder = Holder::start().map_err(|errno| fault("make", errno.to_string()))?;
         for (file, lines) in self.as_files() {
             std::fs::write(format!("/proc/{}/{file}", holder.0), &lines)
@@ -91,10 +90,10 @@ impl Mappings {
 
 fn parse(text: &str) -> Result<Vec<Range>> {
     let fault = || {
-        Error::invalid("mount options", format!(
-            "id mapping \"{}\" is not inside:outside:size",
-            text.escape_debug()
-        ))
+        Error::invalid(
+            "mount options",
+            format!("id mapping \"{}\" is not inside:outside:size", text.escape_debug()),
+        )
     };
     text.split(',')
         .map(|range| {

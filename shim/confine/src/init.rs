@@ -165,7 +165,12 @@ fn confine(plan: &mut Plan, cgroups: &Cgroups, waits: bool) -> Result<Vec<String
     close_tree(plan, &tree)?;
     drop(tree);
     keyring::leave(&plan.id);
-    if let Some(personality) = plan.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) {
+    if let Some(personality) = plan
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.personality().as_ref())
+    {
         limits::set_personality(personality)?;
     }
     let becoming = Becoming {
@@ -191,8 +196,7 @@ fn set_up_namespaces(plan: &Plan) -> Result<()> {
         nix::unistd::sethostname(name).asked(|| format!("set the hostname \"{}\"", name.escape_debug()))?;
     }
     if let Some(name) = plan.spec.domainname() {
-        crate::sys::clone::set_domain_name(name)
-            .asked(|| format!("set the domainname \"{}\"", name.escape_debug()))?;
+        crate::sys::clone::set_domain_name(name).asked(|| format!("set the domainname \"{}\"", name.escape_debug()))?;
     }
     Ok(())
 }
@@ -205,7 +209,12 @@ fn build_tree(plan: &mut Plan, cgroups: &Cgroups) -> Result<Tree> {
     let tree = pivot::attach(root)?;
     let hierarchies: Hierarchies = cgroups.hierarchies(plan.namespaces.makes(CloneFlags::CLONE_NEWCGROUP));
     let owns_dev = !mounts::binds(&plan.mounts, "/dev");
-    let late = mounts::attach(std::mem::take(&mut plan.mounts), &tree, plan.label.as_deref(), &hierarchies)?;
+    let late = mounts::attach(
+        std::mem::take(&mut plan.mounts),
+        &tree,
+        plan.label.as_deref(),
+        &hierarchies,
+    )?;
     if owns_dev {
         plan.devices.make(&tree)?;
         devices::link(&tree)?;
@@ -241,7 +250,12 @@ fn close_tree(plan: &Plan, tree: &Tree) -> Result<()> {
         sysctls::set(linux.sysctl().as_ref(), tree)?;
         hidden::cover(linux, tree, plan.label.as_deref())?;
     }
-    if plan.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+    if plan
+        .spec
+        .root()
+        .as_ref()
+        .is_some_and(|root| root.readonly() == Some(true))
+    {
         pivot::make_read_only(tree)?;
     }
     pivot::enter(tree, plan.propagation)

@@ -123,7 +123,12 @@ impl Service {
 
 /// All of a Create that touches files which the node does not answer for: logs, snapshots, volumes. On a thread that may
 /// wait, and without a lock: a disk that hangs keeps this one call only.
-fn prepare(names: &StreamNames, owner: &StreamOwner, mounts: &[Mount], bundle: &Bundle) -> Result<(Option<Streams>, Relay)> {
+fn prepare(
+    names: &StreamNames,
+    owner: &StreamOwner,
+    mounts: &[Mount],
+    bundle: &Bundle,
+) -> Result<(Option<Streams>, Relay)> {
     let (streams, relay) = stdio::open(names, owner)?;
     let root = bundle.rootfs();
     if !mounts.is_empty() {

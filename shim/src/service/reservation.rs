@@ -198,7 +198,7 @@ mod tests {
     async fn an_id_whose_create_panics_is_free_again() {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
         let settings = crate::service::Settings {
-            paths: crate::paths::Paths::from_env(),
+            config: crate::node_config::NodeConfig::default(),
             namespace: "test".into(),
             containerd: "/nonexistent/socket".into(),
             socket: "/nonexistent/own".into(),

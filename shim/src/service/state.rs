@@ -160,14 +160,7 @@ impl State {
         }
     }
 
-    fn created(
-        &self,
-        inner: &mut Inner,
-        id: &str,
-        pid: i32,
-        start: Option<OwnedFd>,
-        master: Option<OwnedFd>,
-    ) {
+    fn created(&self, inner: &mut Inner, id: &str, pid: i32, start: Option<OwnedFd>, master: Option<OwnedFd>) {
         let Some(container) = inner.containers.get_mut(id) else {
             return;
         };

@@ -55,12 +55,7 @@ impl ZygoteLink {
     }
 
     /// Sends the request that `request` makes of a new operation's number, and waits for its answer.
-    pub async fn ask(
-        &self,
-        target: Option<Target>,
-        request: impl FnOnce(Op) -> Request,
-        fds: &[RawFd],
-    ) -> Result<()> {
+    pub async fn ask(&self, target: Option<Target>, request: impl FnOnce(Op) -> Request, fds: &[RawFd]) -> Result<()> {
         let (op, answered) = self.state.lock().begin(target);
         let request = request(op);
         let sent = self

@@ -90,7 +90,12 @@ mod tests {
         let code = std::fs::File::open(format!("/proc/self/fd/{}", copy.as_raw_fd())).unwrap();
         let image = nix::sys::memfd::memfd_create(c"image", nix::sys::memfd::MFdFlags::empty()).unwrap();
         assert!(is_guests_own(code.as_raw_fd()) && is_guests_own(image.as_raw_fd()));
-        for fd in [writer.as_raw_fd(), reader.as_raw_fd(), directory.as_raw_fd(), namespace.as_raw_fd()] {
+        for fd in [
+            writer.as_raw_fd(),
+            reader.as_raw_fd(),
+            directory.as_raw_fd(),
+            namespace.as_raw_fd(),
+        ] {
             assert!(!is_guests_own(fd));
         }
         assert!(highest_fd() >= image.as_raw_fd());

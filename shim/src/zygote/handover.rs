@@ -81,13 +81,7 @@ impl Handover {
 }
 
 /// Executes the guest; returns only when that is not possible. Called in the confined process.
-pub fn execute(
-    handover: Handover,
-    memory: OwnedFd,
-    proc: Option<OwnedFd>,
-    job: Job,
-    confined: &mut Confined,
-) -> Error {
+pub fn execute(handover: Handover, memory: OwnedFd, proc: Option<OwnedFd>, job: Job, confined: &mut Confined) -> Error {
     let process = confined.process.clone();
     match try_execute(handover, memory, proc, job, confined, &process) {
         Ok(never) => never,
@@ -164,7 +158,10 @@ fn pass_on(fds: [(Option<OwnedFd>, RawFd); 6]) -> io::Result<()> {
 fn in_memory(bytes: u64, options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
     let size = CString::new(bytes.to_string())?;
     let all = [(c"size", size.as_c_str()), (c"mode", c"0755")];
-    let all = all.iter().chain(options).map(|(key, value)| ((*key).into(), Some((*value).into())));
+    let all = all
+        .iter()
+        .chain(options)
+        .map(|(key, value)| ((*key).into(), Some((*value).into())));
     mountfd::create(c"tmpfs", &all.collect::<Vec<_>>(), 0).map_err(|refused| refused.errno.into())
 }
 
@@ -224,7 +221,6 @@ mod tests {
             component: true,
             digest: "sha256:0".into(),
             http_port: 8080,
-            http_limits: tandem_engine::http::HttpLimits::default(),
             http_limits: tandem_engine::http::HttpLimits::default(),
             args: vec!["a".into()],
             env: vec![("K".into(), "v".into())],

@@ -22,12 +22,16 @@ pub const NOT_EXECUTABLE: &str = "is not executable";
 
 /// Checks before Start that the program is there.
 pub fn check(process: &Process, env: &[String], is_first: bool) -> Result<()> {
-    locate(name_of(process)?, path_variable(env)).map(drop).map_err(|mut error| {
-        if is_first {
-            error.why.push_str("; correct the image's entrypoint or the pod's command");
-        }
-        error
-    })
+    locate(name_of(process)?, path_variable(env))
+        .map(drop)
+        .map_err(|mut error| {
+            if is_first {
+                error
+                    .why
+                    .push_str("; correct the image's entrypoint or the pod's command");
+            }
+            error
+        })
 }
 
 /// Becomes the program; returns only if that fails.
@@ -93,7 +97,10 @@ fn locate(name: &str, path: &str) -> Result<PathBuf> {
         Error::new(
             Class::NotFound,
             exec_of(name),
-            format!("executable file not found in $PATH: {NOT_FOUND}'s PATH ({})", path.escape_debug()),
+            format!(
+                "executable file not found in $PATH: {NOT_FOUND}'s PATH ({})",
+                path.escape_debug()
+            ),
         )
     }))
 }

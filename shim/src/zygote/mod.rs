@@ -273,7 +273,8 @@ impl Zygote {
 /// Without one a component's code is copied for each of its guests.
 fn own_procfs() -> Option<OwnedFd> {
     let options = [(c"subset".into(), Some(c"pid".into()))];
-    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
+    let attributes =
+        libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
     match tandem_confine::sys::mount::create(c"proc", &options, attributes) {
         Ok(proc) => Some(proc),
         Err(refused) => {

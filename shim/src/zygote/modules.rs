@@ -132,7 +132,9 @@ impl<'a> Modules<'a> {
             ModuleAnswer::None => return Ok((Found::Nothing, Vec::new())),
             other => return Err(unexpected(other)),
         };
-        let expected: Digest = digest.parse().map_err(|error| Fault::invalid(format!("{name}: {error}")))?;
+        let expected: Digest = digest
+            .parse()
+            .map_err(|error| Fault::invalid(format!("{name}: {error}")))?;
         let engine = self.zygote.host.engine();
         let artifact = match self.zygote.cache.get(engine, &expected) {
             Ok(Some(artifact)) => artifact,
@@ -204,7 +206,9 @@ impl<'a> Modules<'a> {
 fn unexpected(answer: ModuleAnswer) -> Fault {
     match answer {
         ModuleAnswer::Failed(fault) => fault,
-        other => Fault::internal(format!("the shim's service gave an answer to another question: {other:?}")),
+        other => Fault::internal(format!(
+            "the shim's service gave an answer to another question: {other:?}"
+        )),
     }
 }
 

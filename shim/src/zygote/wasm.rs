@@ -95,7 +95,10 @@ pub fn link(host: &Host, file: File, proc: Option<BorrowedFd<'_>>, job: &Job) ->
         true => ModuleKind::Component,
         false => ModuleKind::Core,
     };
-    let digest = job.digest.parse().map_err(|error| named(Class::Internal, format!("{error}")))?;
+    let digest = job
+        .digest
+        .parse()
+        .map_err(|error| named(Class::Internal, format!("{error}")))?;
     // SAFETY: the runtime has opened and verified the entry, and this process got the descriptor from it alone.
     let artifact = unsafe { Artifact::inherited(file, kind, digest) };
     let code = match artifact.load_confined(host.engine(), proc) {

@@ -37,7 +37,13 @@ impl<'a> Workload<'a> {
     }
 
     /// Gets code for a module, and loads and links it, in this process.
-    fn prepare_guest(&mut self, confined: &mut Confined, wanted: &Wanted, file: Option<OwnedFd>, export: Option<String>) -> Result<bool> {
+    fn prepare_guest(
+        &mut self,
+        confined: &mut Confined,
+        wanted: &Wanted,
+        file: Option<OwnedFd>,
+        export: Option<String>,
+    ) -> Result<bool> {
         let question = serde_json::to_value(wanted).map_err(|error| Error::invalid("question", error.to_string()))?;
         let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
         let (answer, fds) = confined.ask(question, &fds)?;
@@ -79,9 +85,7 @@ impl Program for Workload<'_> {
             Entry::Wasm { file, name, export } => {
                 self.prepare_guest(confined, &Wanted::File { name }, Some(file.into()), export)?
             }
-            Entry::Missing { name, export } => {
-                self.prepare_guest(confined, &Wanted::Layer { name }, None, export)?
-            }
+            Entry::Missing { name, export } => self.prepare_guest(confined, &Wanted::Layer { name }, None, export)?,
         };
         if is_guest {
             return Ok(());

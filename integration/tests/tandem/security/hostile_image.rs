@@ -50,7 +50,11 @@ impl Host {
     /// Links to it: by its whole name, by climbing, and over another link.
     fn links(&self) -> [String; 3] {
         let absolute = self.path().display().to_string();
-        [absolute.clone(), format!("../../../../../../../../../..{absolute}"), "/first-link".into()]
+        [
+            absolute.clone(),
+            format!("../../../../../../../../../..{absolute}"),
+            "/first-link".into(),
+        ]
     }
 }
 
@@ -95,8 +99,12 @@ const WAYS: [(&str, Configure); 12] = [
     ("run", |builder| builder),
     ("work", |builder| builder.cwd("/work/new/directory")),
     ("v", |builder| builder.mount("/v", "tmpfs", "tmpfs", &["nosuid"])),
-    ("v", |builder| builder.mount("/v/new/place", "tmpfs", "tmpfs", &["nosuid"])),
-    ("v", |builder| builder.mount("/v/new/file", "bind", "/etc/hostname", &["bind", "ro"])),
+    ("v", |builder| {
+        builder.mount("/v/new/place", "tmpfs", "tmpfs", &["nosuid"])
+    }),
+    ("v", |builder| {
+        builder.mount("/v/new/file", "bind", "/etc/hostname", &["bind", "ro"])
+    }),
     ("v", |builder| {
         builder.edit(|spec| {
             spec["linux"]["maskedPaths"] = json!(["/v/file", "/v"]);
@@ -105,7 +113,8 @@ const WAYS: [(&str, Configure); 12] = [
     }),
     ("v", |builder| {
         builder.edit(|spec| {
-            spec["linux"]["devices"] = json!([{ "path": "/v/device", "type": "c", "major": 1, "minor": 3, "fileMode": 438 }]);
+            spec["linux"]["devices"] =
+                json!([{ "path": "/v/device", "type": "c", "major": 1, "minor": 3, "fileMode": 438 }]);
         })
     }),
 ];

@@ -98,7 +98,13 @@ mod tests {
         let check = |path: &str, is_proc: bool| check_name(Path::new(path), is_proc).is_ok();
         assert!(check("/proc", true) && !check("/proc", false));
         assert!(check("/proc/cpuinfo", false) && check("proc/uptime", false));
-        for path in ["/proc/1/fd", "/proc/self", "/x/../proc/sys", "/proc/./net", "proc//thread-self/attr"] {
+        for path in [
+            "/proc/1/fd",
+            "/proc/self",
+            "/x/../proc/sys",
+            "/proc/./net",
+            "proc//thread-self/attr",
+        ] {
             assert!(!check(path, false) && !check(path, true), "{path}");
         }
         assert!(check("/process", false) && check("/a/proc/1", false));

@@ -48,8 +48,12 @@ pub fn mount(
             own_namespace,
         } => {
             let made = match own_namespace {
-                true => mount::create(c"cgroup2", &[(c"source".into(), Some(c"cgroup".into()))], options.attributes.set)
-                    .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?,
+                true => mount::create(
+                    c"cgroup2",
+                    &[(c"source".into(), Some(c"cgroup".into()))],
+                    options.attributes.set,
+                )
+                .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?,
                 false => copy(directory, options.attributes.set).host(name)?,
             };
             mount::attach_at(made.as_fd(), place.as_fd()).host(name)

@@ -93,7 +93,13 @@ mod tests {
         let open = |path| nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
         fill(&open(from.path()), &open(to.path())).unwrap();
         assert_eq!(std::fs::read_to_string(to.path().join("d/f")).unwrap(), "text");
-        assert_eq!(std::fs::metadata(to.path().join("d/f")).unwrap().mode() & 0o7777, 0o4750);
-        assert_eq!(std::fs::read_link(to.path().join("l")).unwrap().to_str(), Some("/nowhere"));
+        assert_eq!(
+            std::fs::metadata(to.path().join("d/f")).unwrap().mode() & 0o7777,
+            0o4750
+        );
+        assert_eq!(
+            std::fs::read_link(to.path().join("l")).unwrap().to_str(),
+            Some("/nowhere")
+        );
     }
 }

@@ -56,7 +56,8 @@ pub fn make(
     }
     let mount = mount::create(&c(kind)?, &own, set).map_err(|refused| explain(name(), &refused))?;
     if let (true, Some(covered)) = (options.copy_up, covered) {
-        copy_up::fill(covered, &mount).map_err(|errno| Error::host(format!("{}: copy what it covers", name()), errno))?;
+        copy_up::fill(covered, &mount)
+            .map_err(|errno| Error::host(format!("{}: copy what it covers", name()), errno))?;
     }
     Ok(Fresh { mount, read_only_later })
 }
@@ -71,7 +72,13 @@ pub fn label_after(kind: &str, tree: &Tree, destination: &Path, label: Option<&s
     let (Some(label), "mqueue") = (label, kind) else {
         return Ok(());
     };
-    let name = || format!("label mount {} (mqueue) \"{}\"", shown(destination), label.escape_debug());
+    let name = || {
+        format!(
+            "label mount {} (mqueue) \"{}\"",
+            shown(destination),
+            label.escape_debug()
+        )
+    };
     let place = tree.locate(destination).map_err(|errno| Error::host(name(), errno))?;
     // /proc is the host's still.
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
@@ -79,7 +86,10 @@ pub fn label_after(kind: &str, tree: &Tree, destination: &Path, label: Option<&s
 }
 
 fn has(options: &Options, key: &str) -> bool {
-    options.file_system.iter().any(|(name, _)| name.to_bytes() == key.as_bytes())
+    options
+        .file_system
+        .iter()
+        .any(|(name, _)| name.to_bytes() == key.as_bytes())
 }
 
 fn explain(name: String, refused: &Refused) -> Error {

@@ -63,15 +63,12 @@ pub fn prepare(mounts: &[Mount], around: &Surroundings) -> Result<Vec<Prepared>>
 }
 
 fn prepare_one(mount: &Mount, around: &Surroundings) -> Result<Prepared> {
-    let destination = mount.destination().clone();
+    // One that is relative is so to the root. Source: runc, for old specs.
+    let destination = Path::new("/").join(mount.destination());
     let name = || format!("mount {}", shown(&destination));
-    if !destination.is_absolute() {
-        return Err(Error::invalid(name(), "its destination is not an absolute path"));
-    }
     let kind = mount.typ().as_deref();
     let said = mount.options().as_deref().unwrap_or_default();
-    let options =
-        Options::parse(kind, said.iter().map(String::as_str)).map_err(|why| Error::invalid(name(), why))?;
+    let options = Options::parse(kind, said.iter().map(String::as_str)).map_err(|why| Error::invalid(name(), why))?;
     let source = match options.bind {
         _ if options.remount => Source::There,
         Some(below) => Source::Copy(copy(mount, below, &options, around)?),
@@ -131,7 +128,8 @@ fn copy(spec: &Mount, below: bool, options: &Options, around: &Surroundings) -> 
     for (kind, below) in &options.propagation {
         propagate(copied.as_fd(), *kind, *below).asked(|| name("set the propagation of"))?;
     }
-    change(copied.as_fd(), options.attributes, options.recursive).map_err(|errno| Error::kernel(Class::Invalid, name("set the options of"), errno))?;
+    change(copied.as_fd(), options.attributes, options.recursive)
+        .map_err(|errno| Error::kernel(Class::Invalid, name("set the options of"), errno))?;
     Ok(copied)
 }
 
@@ -177,7 +175,9 @@ fn ids(spec: &Mount, options: &Options, around: &Surroundings) -> Result<Option<
         UserNamespace::New(mappings) => mappings.user_namespace().map(Some),
         UserNamespace::Joined(namespace) => {
             let copied = namespace.try_clone();
-            copied.map(|file: File| Some(file.into())).host(|| "duplicate a descriptor".into())
+            copied
+                .map(|file: File| Some(file.into()))
+                .host(|| "duplicate a descriptor".into())
         }
         UserNamespace::Host => Err(fault("\"idmap\" needs mappings, of the mount or of the container")),
     }
@@ -186,7 +186,8 @@ fn ids(spec: &Mount, options: &Options, around: &Surroundings) -> Result<Option<
 /// Whether one of the mounts brings a directory of the host to `destination`.
 pub fn binds(mounts: &[Prepared], destination: &str) -> bool {
     let is_it = |mount: &Prepared| {
-        matches!(mount.source, Source::Copy(_)) && mount.destination.components().eq(Path::new(destination).components())
+        matches!(mount.source, Source::Copy(_))
+            && mount.destination.components().eq(Path::new(destination).components())
     };
     mounts.iter().any(is_it)
 }

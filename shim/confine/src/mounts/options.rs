@@ -216,7 +216,10 @@ mod tests {
     #[test]
     fn an_r_in_front_means_the_mounts_below_too() {
         let options = parse("bind", &["rro", "rnosuid", "rslave", "relatime"]).unwrap();
-        assert_eq!(options.recursive, set(libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID));
+        assert_eq!(
+            options.recursive,
+            set(libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID)
+        );
         assert_eq!(options.propagation, [(libc::MS_SLAVE, true)]);
         assert_eq!(options.attributes, access_time(libc::MOUNT_ATTR_RELATIME));
     }
@@ -232,7 +235,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
-        for (kind, option) in [("bind", "sync"), ("bind", "size=1"), ("proc", "tmpcopyup"), ("tmpfs", "idmap")] {
+        for (kind, option) in [
+            ("bind", "sync"),
+            ("bind", "size=1"),
+            ("proc", "tmpcopyup"),
+            ("tmpfs", "idmap"),
+        ] {
             let why = parse(kind, &[option]).unwrap_err();
             assert!(why.contains(option.split('=').next().unwrap()), "{why}");
         }

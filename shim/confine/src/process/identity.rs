@@ -64,7 +64,10 @@ pub fn set_capabilities(said: Option<&LinuxCapabilities>) -> Result<()> {
 /// Takes everything else out of the bounding set, also what the crate has no name for yet.
 fn bound(keep: &CapsHashSet) -> Result<()> {
     for number in 0..=MAX_CAPABILITY {
-        if keep.iter().any(|capability| libc::c_ulong::from(capability.index()) == number) {
+        if keep
+            .iter()
+            .any(|capability| libc::c_ulong::from(capability.index()) == number)
+        {
             continue;
         }
         // SAFETY: prctl(2) takes plain numbers.

@@ -199,12 +199,19 @@ mod tests {
     #[test]
     fn a_process_without_a_label_needs_none() {
         let mut process = Process::default();
-        process.set_apparmor_profile(Some(String::new())).set_selinux_label(None);
+        process
+            .set_apparmor_profile(Some(String::new()))
+            .set_selinux_label(None);
         assert!(!are_asked_for(&process));
         set_for_next_exec(&process).unwrap();
         check(&process, Modules::default()).unwrap();
         process.set_selinux_label(Some(LABEL.into()));
         assert!(are_asked_for(&process));
-        assert!(check(&process, Modules::default()).unwrap_err().to_string().contains(LABEL));
+        assert!(
+            check(&process, Modules::default())
+                .unwrap_err()
+                .to_string()
+                .contains(LABEL)
+        );
     }
 }

@@ -40,20 +40,25 @@ pub fn set(limits: &[PosixRlimit]) -> Result<()> {
     limits.iter().filter(|limit| !files(limit)).try_for_each(set_one)?;
     match limits.iter().find(files) {
         // Refused now if it will be.
-        Some(limit) if limit.soft() > limit.hard() => Err(Error::host(name_of(limit), Errno::EINVAL)).map_err(invalid),
+        Some(limit) if limit.soft() > limit.hard() => Err(Error::kernel(Class::Invalid, name_of(limit), Errno::EINVAL)),
         _ => Ok(()),
     }
 }
 
 /// Sets the limit of open files. The last step before the program.
 pub fn set_files(limits: &[PosixRlimit]) -> Result<()> {
-    let mut files = limits.iter().filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
+    let mut files = limits
+        .iter()
+        .filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
     files.try_for_each(set_one)
 }
 
 /// As [`set_files`], for a program that cannot do with fewer than `least`. Never more than this process may have already.
 pub fn set_files_at_least(limits: &[PosixRlimit], least: u64) -> Result<()> {
-    for limit in limits.iter().filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile) {
+    for limit in limits
+        .iter()
+        .filter(|limit| limit.typ() == PosixRlimitType::RlimitNofile)
+    {
         let most = read(limit.typ()).host(|| name_of(limit))?.rlim_max;
         let value = libc::rlimit {
             rlim_cur: limit.soft().max(least).min(most),
@@ -74,13 +79,6 @@ fn set_one(limit: &PosixRlimit) -> Result<()> {
 
 fn name_of(limit: &PosixRlimit) -> String {
     format!("set {} to {}:{}", limit.typ(), limit.soft(), limit.hard())
-}
-
-fn invalid(error: Error) -> Error {
-    Error {
-        class: Class::Invalid,
-        ..error
-    }
 }
 
 /// The kernel's number. Source: `include/uapi/asm-generic/resource.h`; the enumeration has the same order.

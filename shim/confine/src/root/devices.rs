@@ -61,8 +61,17 @@ impl Devices {
     pub fn of(spec: &Spec, mappings: Option<&Mappings>, bound: bool) -> Result<Self> {
         let linux = spec.linux().as_ref();
         let said = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-        let mut all = said.iter().map(Device::of).collect::<Result<Vec<_>>>()?;
-        let defaults = DEFAULTS.iter().filter(|(path, ..)| !said.iter().any(|one| one.path() == Path::new(path)));
+        // Of two with one name the first counts. Source: runc.
+        let first = |(index, device): &(usize, &LinuxDevice)| {
+            !said.iter().take(*index).any(|other| other.path() == device.path())
+        };
+        let named = said.iter().enumerate().filter(first);
+        let mut all = named
+            .map(|(_, device)| Device::of(device))
+            .collect::<Result<Vec<_>>>()?;
+        let defaults = DEFAULTS
+            .iter()
+            .filter(|(path, ..)| !said.iter().any(|one| one.path() == Path::new(path)));
         all.extend(defaults.map(|(path, major, minor)| Device {
             path: (*path).to_owned(),
             kind: SFlag::S_IFCHR,
@@ -98,7 +107,10 @@ impl Devices {
 
 /// A tmpfs with a file for each device, by its index.
 fn store(all: &[Device], mappings: Option<&Mappings>) -> Result<OwnedFd> {
-    let options = [(c"mode".into(), Some(c"0711".into())), (c"size".into(), Some(c"64k".into()))];
+    let options = [
+        (c"mode".into(), Some(c"0711".into())),
+        (c"size".into(), Some(c"64k".into())),
+    ];
     let store = mount::create(c"tmpfs", &options, 0)
         .map_err(|refused| Error::host("make a file system for devices", refused.errno))?;
     let mask = umask(Mode::empty());
@@ -164,7 +176,10 @@ impl Device {
                 if kind_of(&there) == self.kind && (self.kind == SFlag::S_IFIFO || there.st_rdev == self.number) {
                     return Ok(());
                 }
-                Err(Error::invalid(name(), "the image has something else there: remove it from the image"))
+                Err(Error::invalid(
+                    name(),
+                    "the image has something else there: remove it from the image",
+                ))
             }
             Err(errno) => Err(errno).asked(name),
         }
@@ -173,7 +188,9 @@ impl Device {
     fn bind(&self, tree: &Tree, store: &OwnedFd, index: usize) -> Result<()> {
         let name = || format!("bind {}", self.name());
         let source = open_here(store, index.to_string().as_ref(), OFlag::O_PATH).host(name)?;
-        let place = tree.make_file(Path::new(&self.path), Mode::from_bits_truncate(0o644)).asked(name)?;
+        let place = tree
+            .make_file(Path::new(&self.path), Mode::from_bits_truncate(0o644))
+            .asked(name)?;
         // Somebody's own device file, which the image cannot have.
         if fstat(&place).is_ok_and(|there| there.st_rdev == self.number && kind_of(&there) == self.kind) {
             return Ok(());
@@ -185,7 +202,9 @@ impl Device {
 
 /// Makes the links of `/dev`. What the image has there stays, but for `ptmx`, which must be the container's own.
 pub fn link(tree: &Tree) -> Result<()> {
-    let core = Path::new("/proc/kcore").exists().then_some(("/dev/core", "/proc/kcore"));
+    let core = Path::new("/proc/kcore")
+        .exists()
+        .then_some(("/dev/core", "/proc/kcore"));
     for (path, target) in LINKS.into_iter().chain(core) {
         let name = || format!("link {path} -> {target}");
         let (parent, file) = tree.make_parent(Path::new(path), DIRECTORY).asked(name)?;

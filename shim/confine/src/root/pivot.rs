@@ -30,7 +30,9 @@ pub fn prepare(rootfs: &Path, propagation: (u64, bool)) -> Result<OwnedFd> {
 /// the host mounts below arrives, and nothing goes back.
 pub fn propagation(spec: &Spec) -> Result<(u64, bool)> {
     let linux = spec.linux().as_ref();
-    let said = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default();
+    let said = linux
+        .and_then(|linux| linux.rootfs_propagation().as_deref())
+        .unwrap_or_default();
     let plain = said.strip_prefix('r').unwrap_or(said);
     let kind = match plain {
         "" => return Ok((0, false)),

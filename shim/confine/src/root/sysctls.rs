@@ -110,7 +110,11 @@ mod tests {
     }
 
     fn allowed(name: &str, kinds: &[&str]) -> bool {
-        check(Some(&HashMap::from([(name.to_owned(), "1".to_owned())])), &namespaces(kinds)).is_ok()
+        check(
+            Some(&HashMap::from([(name.to_owned(), "1".to_owned())])),
+            &namespaces(kinds),
+        )
+        .is_ok()
     }
 
     #[test]
@@ -138,8 +142,14 @@ mod tests {
 
     #[test]
     fn names_are_written_with_dots_or_with_slashes() {
-        assert_eq!(slashed("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(slashed("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(
+            slashed("net.ipv4.conf.eth0/1.forwarding"),
+            "net/ipv4/conf/eth0.1/forwarding"
+        );
+        assert_eq!(
+            slashed("net/ipv4/conf/eth0.1/forwarding"),
+            "net/ipv4/conf/eth0.1/forwarding"
+        );
     }
 
     proptest::proptest! {

@@ -48,7 +48,9 @@ impl Terminal {
     /// Shows it as `/dev/console`.
     pub fn bind_console(&self, tree: &Tree) -> Result<()> {
         let name = || "bind the terminal on /dev/console".to_owned();
-        let place = tree.make_file(Path::new("/dev/console"), Mode::from_bits_truncate(0o600)).asked(name)?;
+        let place = tree
+            .make_file(Path::new("/dev/console"), Mode::from_bits_truncate(0o600))
+            .asked(name)?;
         let copy = mount::copy_at(self.peer.as_fd(), false).host(name)?;
         mount::attach_at(copy.as_fd(), place.as_fd()).asked(name)
     }

@@ -150,7 +150,12 @@ impl Tree {
 
 /// Opens `name` in the directory, itself if it is a link.
 pub fn open_here(directory: impl AsFd, name: &OsStr, flags: OFlag) -> nix::Result<OwnedFd> {
-    openat(directory, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+    openat(
+        directory,
+        name,
+        flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// What is at `name` in the directory, itself if it is a link.

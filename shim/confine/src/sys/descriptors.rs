@@ -10,7 +10,14 @@ const FIRST: libc::c_uint = 3;
 /// Marks everything but the standard streams to be closed by the next execve.
 pub fn close_on_exec() -> nix::Result<()> {
     // SAFETY: plain numbers; nothing is closed now.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     Errno::result(result).map(drop)
 }
 
@@ -65,5 +72,13 @@ pub fn default_signals() {
     }
     let none: u64 = 0;
     // SAFETY: a set of the size given, which outlives the call; the mask is this thread's.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, SET_BYTES) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            0usize,
+            SET_BYTES,
+        )
+    };
 }

@@ -58,7 +58,10 @@ const FILE: Mode = Mode::from_bits_truncate(0o644);
 fn missing_directories_are_made_behind_a_link_to_nothing_inside_the_tree() {
     let image = Image::new();
     symlink("/run", image.root().join("var")).unwrap();
-    let made = image.tree().make_directories(Path::new("/var/secrets/a"), DIRECTORY).unwrap();
+    let made = image
+        .tree()
+        .make_directories(Path::new("/var/secrets/a"), DIRECTORY)
+        .unwrap();
     assert!(is_directory(&made).unwrap());
     assert!(image.root().join("run/secrets/a").is_dir());
 }
@@ -78,7 +81,10 @@ fn what_is_there_is_taken_as_it_is() {
     let file = image.tree().make_file(Path::new("/d/f"), FILE).unwrap();
     let inode = std::fs::metadata(image.root().join("d/f")).unwrap().ino();
     assert_eq!(fstat(file).unwrap().st_ino, inode);
-    let refused = image.tree().make_directories(Path::new("/d/f/x"), DIRECTORY).unwrap_err();
+    let refused = image
+        .tree()
+        .make_directories(Path::new("/d/f/x"), DIRECTORY)
+        .unwrap_err();
     assert_eq!(refused, Errno::ENOTDIR);
 }
 

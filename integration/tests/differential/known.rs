@@ -245,7 +245,7 @@ pub const KNOWN: &[Known] = &[
     known(
         "*",
         "linux",
-        "*mounts /sys options",
+        "*mounts /sys* options",
         "A read-only sysfs is so by its mount; runc makes the file system read-only, too.",
     ),
     known(
@@ -311,7 +311,7 @@ pub const KNOWN: &[Known] = &[
     known(
         "mounts/bind-over-a-file",
         "*",
-        "process.env",
+        "*process.env",
         "The home of a user whom /etc/passwd does not know is /; runc leaves HOME empty here.",
     ),
     on_v1("*", "*namespaces.cgroups", NAMED),

@@ -1,8 +1,9 @@
 //! A container's cgroups: created, joined, limited, frozen, ended, removed; cgroup v1, hybrid and v2, by plain files or
 //! through systemd.
 //!
-//! libcontainer does this by a crate named `libcgroups`, for which the workspace's `[patch]` puts this one, because
-//! it is done while somebody waits for the container, and because it is a border of the sandbox:
+//! `shim/confine` and the shim call it. The crate is named `libcgroups` because libcontainer asks for one of that name, for
+//! which the workspace's `[patch]` puts this one. It is not the original, because all of it is done while somebody waits for
+//! the container, and because it is a border of the sandbox:
 //!
 //! - the original moves the process by a write to `cgroup.procs`, which may wait for an RCU grace period, 5 to 15 ms.
 //!   On cgroup v1 a process with one thread moves by a write to `tasks`, which does not ([`v1`]);

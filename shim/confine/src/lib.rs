@@ -10,10 +10,8 @@
 //! What runs in the end is a [`Program`]: it gets ready *inside*, when the process has no rights left but the
 //! container's, so that nothing of the image is read or loaded with more.
 
-mod ancillary;
 pub mod cgroups;
 mod create;
-mod entrance;
 pub mod error;
 mod exec;
 mod gate;

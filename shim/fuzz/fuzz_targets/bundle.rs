@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
+use tandem_confine::mounts::options::Options;
 use tandem_shim::bundle::Bundle;
 
 fuzz_target!(|json: &[u8]| {
@@ -14,6 +15,9 @@ fuzz_target!(|json: &[u8]| {
     assert!(bundle.process().is_some());
     let _ = bundle.rootfs();
     let _ = bundle.cgroup_path("id");
-    let _ = bundle.is_in_mount(Path::new("/a/b"));
-    let _ = (bundle.has_own_pid_namespace(), bundle.has_host_hooks());
+    let _ = (bundle.has_own_pid_namespace(), bundle.has_poststart_hooks());
+    for mount in bundle.mounts() {
+        let options = mount.options().as_deref().unwrap_or_default();
+        let _ = Options::parse(mount.typ().as_deref(), options.iter().map(String::as_str));
+    }
 });

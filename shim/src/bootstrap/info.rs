@@ -5,8 +5,8 @@ use std::io::Write;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
-use libcontainer::syscall::linux::MountOption;
 use serde_json::json;
+use tandem_confine::mounts::options;
 
 use crate::fault::{Fault, Result};
 
@@ -14,31 +14,6 @@ use crate::fault::{Fault, Result};
 pub const RUNTIME: &str = "io.containerd.tandem.v1";
 /// How containerd names the OCI features document (JSON in an `Any`). Source: containerd `pkg/shim` and typeurl.
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
-/// Mount options besides those that libcontainer lists itself: recursive ones, and mapped ids.
-/// Source: its `src/syscall/linux.rs` (`MountRecursive`), and `zygote::adapt`.
-const MORE_MOUNT_OPTIONS: &[&str] = &[
-    "idmap",
-    "ratime",
-    "rdev",
-    "rdiratime",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-];
-
 /// Prints a `RuntimeInfo` message.
 pub fn run() -> Result<()> {
     let info = RuntimeInfo {
@@ -73,16 +48,13 @@ pub fn version() {
 /// The OCI features document. Source: runtime-spec features.md and features-linux.md. As runc's, it says what the
 /// runtime is made for, not what this node's kernel has: a label without its module is refused when it is asked for.
 fn features() -> serde_json::Value {
-    let mut mount_options = MountOption::known_options();
-    mount_options.extend(MORE_MOUNT_OPTIONS.iter().map(|option| (*option).to_owned()));
-    mount_options.sort();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": mount_options,
+        "mountOptions": options::known(),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
             "seccomp": { "enabled": true },
             "apparmor": { "enabled": true },
@@ -103,7 +75,7 @@ mod tests {
         assert_eq!(features["ociVersionMin"], "1.0.0");
         assert!(features["linux"]["seccomp"]["enabled"].as_bool().unwrap());
         let options = features["mountOptions"].as_array().unwrap();
-        for needed in ["rro", "idmap", "rshared", "bind"] {
+        for needed in ["rro", "idmap", "rshared", "bind", "nosymfollow", "tmpcopyup"] {
             assert!(options.iter().any(|option| option == needed), "{needed}");
         }
     }

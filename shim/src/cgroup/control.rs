@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::fault::{Fault, Kind, Result, chain};
 
-/// Which cgroups, as libcontainer named them when it made them.
+/// Which cgroups, as `shim/confine` named them when it made them.
 #[derive(Debug, Clone)]
 pub struct Control {
     /// Container id.

@@ -1,7 +1,7 @@
 //! The cgroups a container lives in, on cgroup v1, hybrid and v2 nodes alike: who is in them, what they
 //! used, and their removal.
 //!
-//! libcontainer creates the cgroups and applies the limits. Where it put the container is then read back
+//! `shim/confine` creates the cgroups and applies the limits. Where the container is, is then read back
 //! from `/proc/<pid>/cgroup`, which is right for the cgroupfs and the systemd driver without knowing either.
 
 pub mod attach;

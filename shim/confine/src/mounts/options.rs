@@ -111,6 +111,23 @@ const SUPERBLOCK: [&str; 10] = [
     "silent",
 ];
 
+/// Options that say something else.
+const OTHERS: [&str; 6] = ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"];
+
+/// All options that are known, in alphabetical order. A file system has more of its own.
+pub fn known() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(name, _)| (*name).to_owned());
+    let recursive = ATTRIBUTES.iter().filter(|(_, change)| *change != set(0));
+    let recursive = recursive.map(|(name, _)| format!("r{name}"));
+    let propagation = PROPAGATION
+        .iter()
+        .flat_map(|(name, _)| [(*name).to_owned(), format!("r{name}")]);
+    let others = SUPERBLOCK.iter().chain(&OTHERS).map(|name| (*name).to_owned());
+    let mut all: Vec<String> = attributes.chain(recursive).chain(propagation).chain(others).collect();
+    all.sort();
+    all
+}
+
 impl Options {
     /// Reads the options of a mount of this type; an error says which one cannot be.
     pub fn parse<'a>(kind: Option<&str>, options: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
@@ -231,6 +248,18 @@ mod tests {
         assert_eq!(parse("bind", &["bind"]).unwrap().bind, Some(false));
         assert_eq!(parse("bind", &["bind", "rbind"]).unwrap().bind, Some(true));
         assert_eq!(parse("tmpfs", &[]).unwrap().bind, None);
+    }
+
+    #[test]
+    fn every_known_option_is_read_of_a_mount_that_can_have_it() {
+        for option in known() {
+            let read = [parse("tmpfs", &[&option]), parse("bind", &[&option])];
+            assert!(read.iter().any(Result::is_ok), "{option}");
+            assert!(
+                read.iter().flatten().all(|options| options.file_system.len() < 2),
+                "{option}"
+            );
+        }
     }
 
     #[test]

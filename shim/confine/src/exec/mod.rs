@@ -1,6 +1,8 @@
 //! A further process in a running container. It takes the steps of a first process but for those that make the container:
 //! cgroups and namespaces are joined, and the tree is there. Source: runc `setns_init_linux.go`.
 
+mod entrance;
+
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
@@ -10,7 +12,6 @@ use oci_spec::runtime::{Process, Spec};
 
 use crate::cgroups;
 use crate::create::pass_listener;
-use crate::entrance::Entrance;
 use crate::error::{Class, Error, Named, Result};
 use crate::gate::Gate;
 use crate::hooks::State;
@@ -23,6 +24,7 @@ use crate::root::terminal::{self, Terminal};
 use crate::root::tree::Tree;
 use crate::sys::clone::{Forked, sibling};
 use crate::sys::descriptors;
+use entrance::Entrance;
 
 /// What to execute.
 pub struct NewProcess<'a> {

@@ -1,6 +1,8 @@
 //! The line between the process that makes a container and the container's first process: messages with descriptors over
 //! a SOCK_SEQPACKET socket pair. The end of the line is the end of the other side.
 
+mod ancillary;
+
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -9,7 +11,6 @@ use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockTy
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::ancillary;
 use crate::error::{Error, Result};
 
 /// Longest message. Names of a hostile image are cut before they are sent.

@@ -49,7 +49,7 @@ integration: ## Run the integration tests against both generations of containerd
 	@integration/guests/build "$(TANDEM_GUESTS)" "$(TANDEM_CACHE)"
 	$(BUILD_SHIM)
 	$(BUILD_INSTALLER)
-	$(CARGO) test --release --locked -p tandem-integration
+	$(CARGO) test --release --locked --no-fail-fast -p tandem-integration
 	$(CARGO) test --release --locked -p tandem-node-installer --test roots
 	@echo "the same hosts, judged by containerd 1.7 and 2.0"
 	TANDEM_CONTAINERD_V1=$(TANDEM_CACHE)/containerd-1.7/bin/containerd TANDEM_CONTAINERD_V2=$(TANDEM_CACHE)/containerd-2.0/bin \

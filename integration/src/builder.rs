@@ -148,7 +148,11 @@ impl ContainerBuilder {
     }
 
     /// Sets a resource limit such as `RLIMIT_CPU`.
-    pub fn rlimit(self, kind: &str, soft: u64, hard: u64) -> Self {
+    pub fn rlimit(mut self, kind: &str, soft: u64, hard: u64) -> Self {
+        // A spec may name each of them once.
+        if let Some(limits) = self.spec["process"]["rlimits"].as_array_mut() {
+            limits.retain(|limit| limit["type"] != kind);
+        }
         let limit = json!({ "type": kind, "soft": soft, "hard": hard });
         self.push("/process/rlimits", limit)
     }

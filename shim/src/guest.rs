@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,6 @@ pub const MEMORY_FD: RawFd = 5;
 pub const LINE_FD: RawFd = 6;
 /// Where the byte comes that starts a container's first process.
 pub const START_FD: RawFd = 7;
-/// Where a procfs is inherited that the container cannot change.
-pub const PROC_FD: RawFd = 8;
 /// Arguments and environment of a process have two megabytes; quoted they are longer.
 pub const MAX_JOB: u64 = 16 << 20;
 /// Exit code of a process that told its error to the runtime.
@@ -132,14 +130,7 @@ fn prepare(code: File, job: &Job) -> tandem_confine::Result<tandem_engine::Guest
     tandem_engine::signals::install().map_err(|error| failed("install signal handlers", error.to_string()))?;
     let engine = Engine::new(&tandem_aot::engine_config())
         .map_err(|error| failed("start the Wasm engine", format!("{error:#}")))?;
-    // SAFETY: nothing else in this program uses that number; if nothing was inherited there, opening below it fails.
-    let proc = unsafe { BorrowedFd::borrow_raw(PROC_FD) };
-    let proc = nix::fcntl::fcntl(proc, nix::fcntl::FcntlArg::F_GETFD)
-        .is_ok()
-        .then_some(proc);
-    let guest = link(&Host::new(engine), code, proc, job)?;
-    let _ = nix::unistd::close(PROC_FD);
-    Ok(guest)
+    link(&Host::new(engine), code, job)
 }
 
 fn read(mut file: File) -> Result<Inherited> {

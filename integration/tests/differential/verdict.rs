@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::{
     compare::Difference,
-    known::{KNOWN, Known},
+    known::{KNOWN, Known, On},
     pattern::matches,
 };
 
@@ -16,7 +16,8 @@ pub struct Verdict<'a> {
 }
 
 impl<'a> Verdict<'a> {
-    /// Judges; with `whole` every known difference that applies to this machine must have occurred.
+    /// Judges; with `whole` every known difference must have occurred, but for those that depend on the node's cgroups: which
+    /// hierarchies there are is the node's matter.
     pub fn of(differences: &'a [Difference], whole: bool) -> Self {
         let explains = |known: &Known, found: &Difference| {
             matches(known.case, &found.case)
@@ -29,7 +30,7 @@ impl<'a> Verdict<'a> {
             .filter(|found| !KNOWN.iter().any(|known| explains(known, found)));
         let gone = KNOWN
             .iter()
-            .filter(|known| whole && known.applies())
+            .filter(|known| whole && known.on == On::Everywhere)
             .filter(|known| !differences.iter().any(|found| explains(known, found)));
         Self {
             unknown: unknown.collect(),

@@ -1,6 +1,6 @@
 //! Volumes: what Kubernetes fills, what pods share, what outlives them.
 
-use crate::harness::{LONG, Namespace, Result, Subject, of_each, until};
+use crate::harness::{LONG, Namespace, Result, of_each, until};
 
 /// Runs one pod with the claimed volume to its end.
 fn keeper(ns: &Namespace, name: &str, args: &str) -> Result<String> {

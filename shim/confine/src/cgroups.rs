@@ -25,8 +25,15 @@ impl Cgroups {
     /// Those that the spec names, or by the container's name; nothing is made yet.
     pub fn of(spec: &Spec, id: &str, systemd: bool) -> Result<Self> {
         let linux = spec.linux().as_ref();
+        let path = path(spec, id);
+        if !systemd && path.components().all(|part| part == Component::RootDir) {
+            return Err(Error::invalid(
+                "linux.cgroupsPath",
+                "it is the root of the hierarchy, which is the node's",
+            ));
+        }
         let config = CgroupConfig {
-            cgroup_path: path(spec, id),
+            cgroup_path: path,
             systemd_cgroup: systemd,
             container_name: id.to_owned(),
         };
@@ -42,6 +49,36 @@ impl Cgroups {
             manager,
             resources,
         })
+    }
+
+    /// Refuses a cgroup that is somebody else's, who would be limited and killed with the container; or that is frozen, where
+    /// nothing would ever run. Source: runc.
+    pub fn expect_unused(&self) -> Result<()> {
+        let refused = |why: String| Error::new(Class::Precondition, format!("cgroup of container {}", self.id), why);
+        match self.manager.get_all_pids() {
+            // It does not exist yet.
+            Err(_) => return Ok(()),
+            Ok(pids) if pids.is_empty() => {}
+            Ok(pids) => {
+                let why = "processes are in it already: give the container another cgroupsPath, or end them";
+                return Err(refused(format!("{} {why}", pids.len())));
+            }
+        }
+        let states = match self.hierarchies(true) {
+            Hierarchies::V1(all) => all
+                .into_iter()
+                .map(|(_, directory)| directory.join("freezer.state"))
+                .collect(),
+            Hierarchies::V2 { directory, .. } => vec![directory.join("cgroup.freeze")],
+        };
+        let is_frozen = |file: PathBuf| {
+            let state = std::fs::read_to_string(file).unwrap_or_default();
+            matches!(state.trim(), "1" | "FROZEN" | "FREEZING")
+        };
+        match states.into_iter().any(is_frozen) {
+            true => Err(refused("it is frozen: thaw it, or remove it".into())),
+            false => Ok(()),
+        }
     }
 
     /// Makes what can be made without a process. Where the process can be born in it, that is returned.

@@ -23,7 +23,8 @@ use crate::namespaces::{Namespaces, UserNamespace, time_offsets};
 use crate::process::labels::{self, Modules};
 use crate::program::{Answer, Program, Question, borrowed};
 use crate::root::{devices::Devices, pivot, sysctls};
-use crate::sys::clone::{Forked, sibling};
+use crate::sys::clone::{EndsWhereItPanics, Forked, sibling};
+use crate::unready::Unready;
 
 /// What to make.
 pub struct NewContainer<'a> {
@@ -64,6 +65,7 @@ pub fn create(
 ) -> Result<Created> {
     let NewContainer { id, bundle, spec, .. } = new;
     let cgroups = Cgroups::of(spec, id, new.systemd)?;
+    cgroups.expect_unused()?;
     let (line, theirs) = Line::pair()?;
     let (waits, start) = starter()?;
     let plan = plan(new, theirs, waits)?;
@@ -85,13 +87,14 @@ pub fn create(
     let forked = unsafe { sibling(born, place) };
     let forked = match forked {
         Ok(Forked::Child) => {
+            let _ends = EndsWhereItPanics;
             drop((line, start, birthplace, back));
             match helped {
                 true => init::help(plan, &cgroups, program),
                 false => init::run(plan, &cgroups, program),
             }
         }
-        Ok(Forked::Parent(pid)) => pid,
+        Ok(Forked::Parent(pid, process)) => (pid, Unready::new(process)),
         Err(errno) => return Err(Error::fork(format!("fork the first process of container {id}"), errno)),
     };
     let maps = match &plan.namespaces.user {
@@ -103,10 +106,12 @@ pub fn create(
         back.go()?;
     }
     let maker = Maker { id, bundle, spec, line };
-    let pid = match helped {
-        true => maker.helped()?,
+    let (pid, mut unready) = match helped {
+        true => maker.helped(forked.1)?,
         false => forked,
     };
+    let hooks = spec.hooks().as_ref();
+    unready.runs_hooks(hooks.is_some_and(|all| all.create_container().is_some()));
     if let Some(mappings) = maps {
         for (file, lines) in mappings.as_files() {
             std::fs::write(format!("/proc/{pid}/{file}"), &lines)
@@ -119,7 +124,8 @@ pub fn create(
     if cgroups.is_adopted() || helped {
         maker.line.send(&Message::Go, &[])?;
     }
-    let terminal = maker.help_until_ready(pid, answer)?;
+    let terminal = maker.help_until_ready(pid, &unready, answer)?;
+    unready.is_ready();
     Ok(Created { pid, start, terminal })
 }
 
@@ -222,10 +228,14 @@ impl Maker<'_> {
         )
     }
 
-    /// The pid that the helper has forked.
-    fn helped(&self) -> Result<i32> {
-        match self.line.receive()? {
-            Some((Message::Forked(pid), _)) => Ok(pid),
+    /// The process that the helper has forked.
+    fn helped(&self, helper: Unready) -> Result<(i32, Unready)> {
+        match helper.receive(&self.line)? {
+            Some((Message::Forked(pid), fds)) => {
+                helper.is_ready();
+                let process = fds.into_iter().next().ok_or_else(|| self.ended())?;
+                Ok((pid, Unready::new(process)))
+            }
             Some((Message::Failed(error), _)) => Err(error),
             _ => Err(self.ended()),
         }
@@ -235,11 +245,12 @@ impl Maker<'_> {
     fn help_until_ready(
         &self,
         pid: i32,
+        unready: &Unready,
         answer: &mut dyn FnMut(Question, Vec<OwnedFd>) -> Result<Answer>,
     ) -> Result<Option<OwnedFd>> {
         let mut terminal = None;
         loop {
-            let Some((message, fds)) = self.line.receive()? else {
+            let Some((message, fds)) = unready.receive(&self.line)? else {
                 return Err(self.ended());
             };
             match message {

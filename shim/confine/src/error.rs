@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+/// Bytes of either half of an error. Escaped in JSON, both still fit into a message.
+const MAX_TEXT: usize = 4096;
+
 /// Result of the steps.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -60,13 +63,22 @@ pub enum Class {
     Internal,
 }
 
+/// Names come from a hostile image, and an error has to fit into a message.
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push('…');
+    }
+    text
+}
+
 impl Error {
     /// An error of `class`.
     pub fn new(class: Class, what: impl Into<String>, why: impl Into<String>) -> Self {
         Self {
             class,
-            what: what.into(),
-            why: why.into(),
+            what: cut(what.into()),
+            why: cut(why.into()),
         }
     }
 

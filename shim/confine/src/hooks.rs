@@ -67,6 +67,9 @@ fn run_one(kind: &str, hook: &Hook, state: &State) -> Result<()> {
     let failed = |why: String| Error::new(Class::Internal, name(), why);
     // Not a pipe, which would have to be read while it is waited.
     let said = memfd_create(c"hook", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.to_string()))?;
+    // Nor this, which a hook need not read.
+    let told = serde_json::to_vec(state).map_err(|error| failed(error.to_string()))?;
+    let told = in_memory(&told).map_err(|error| failed(error.to_string()))?;
     let mut command = Command::new(hook.path());
     if let Some([own_name, args @ ..]) = hook.args().as_deref() {
         command.arg0(own_name).args(args);
@@ -79,16 +82,11 @@ fn run_one(kind: &str, hook: &Hook, state: &State) -> Result<()> {
     command
         .env_clear()
         .envs(env.iter().filter_map(|variable| variable.split_once('=')))
-        .stdin(Stdio::piped())
+        .stdin(told)
         .stdout(Stdio::null())
         .stderr(said.try_clone().map_err(|error| failed(error.to_string()))?)
         .process_group(0);
     let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-    let told = serde_json::to_vec(state).map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read it.
-        let _ = stdin.write_all(&told);
-    }
     let status = wait(&mut child, hook.timeout()).map_err(failed)?;
     if status.success() {
         return Ok(());
@@ -103,6 +101,13 @@ fn run_one(kind: &str, hook: &Hook, state: &State) -> Result<()> {
         "" => format!("it ended with {status}"),
         text => format!("it ended with {status}: {}", text.escape_debug()),
     }))
+}
+
+fn in_memory(bytes: &[u8]) -> std::io::Result<std::fs::File> {
+    let mut file = std::fs::File::from(memfd_create(c"state", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn wait(child: &mut Child, timeout: Option<i64>) -> std::result::Result<std::process::ExitStatus, String> {
@@ -165,7 +170,17 @@ mod tests {
             "{text}"
         );
         let slow = serde_json::json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1});
-        assert!(run_json(slow).unwrap_err().to_string().contains("1 s"));
+        assert!(run_json(slow.clone()).unwrap_err().to_string().contains("1 s"));
+        // Nor does it matter that it does not read what it is told.
+        let mut long = Spec::default();
+        long.set_annotations(Some([("a".to_owned(), "x".repeat(1 << 20))].into()));
+        let state = State::new(&long, "c", Path::new("/"), "creating", Some(7));
+        let error = run(
+            "createRuntime",
+            Some(&vec![serde_json::from_value(slow).unwrap()]),
+            &state,
+        );
+        assert!(error.unwrap_err().to_string().contains("1 s"));
         assert!(
             run_json(serde_json::json!({"path": "sh"}))
                 .unwrap_err()

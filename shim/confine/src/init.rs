@@ -1,6 +1,7 @@
 //! The first process of a container, from the fork to its program: a table of contents.
 
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, umask};
@@ -64,8 +65,8 @@ pub fn help(plan: Plan, cgroups: &Cgroups, program: impl Program) -> ! {
     });
     match forked {
         Ok(Forked::Child) => run_born(plan, cgroups, program, true),
-        Ok(Forked::Parent(pid)) => {
-            let _ = plan.line.send(&Message::Forked(pid), &[]);
+        Ok(Forked::Parent(pid, process)) => {
+            let _ = plan.line.send(&Message::Forked(pid), &[process.as_fd()]);
             std::process::exit(0)
         }
         Err(error) => {
@@ -91,7 +92,7 @@ fn run_born(mut plan: Plan, cgroups: &Cgroups, mut program: impl Program, helped
         unsafe { libc::close(fd) };
     }
     let waits = helped || cgroups.is_adopted();
-    let env = confine(&mut plan, cgroups, waits);
+    let env = confine(&mut plan, cgroups, waits, &program.descriptors());
     let Plan {
         spec,
         process,
@@ -126,7 +127,7 @@ fn run_born(mut plan: Plan, cgroups: &Cgroups, mut program: impl Program, helped
         Err(error) => error,
     };
     // After Start there is nobody to return an error to but the container's own output; codes as a shell's.
-    eprintln!("tandem: {error}");
+    let _ = writeln!(std::io::stderr(), "tandem: {error}");
     std::process::exit(if error.class == Class::NotFound {
         NOT_FOUND
     } else {
@@ -147,7 +148,7 @@ fn join_by_host_root(plan: &Plan, cgroups: &Cgroups) -> Result<()> {
 }
 
 /// All steps up to the program. Returns its environment.
-fn confine(plan: &mut Plan, cgroups: &Cgroups, waits: bool) -> Result<Vec<String>> {
+fn confine(plan: &mut Plan, cgroups: &Cgroups, waits: bool, of_program: &[RawFd]) -> Result<Vec<String>> {
     if waits {
         expect_go(&plan.line)?;
     }
@@ -173,6 +174,9 @@ fn confine(plan: &mut Plan, cgroups: &Cgroups, waits: bool) -> Result<Vec<String
     {
         limits::set_personality(personality)?;
     }
+    let own = [plan.line.as_fd().as_raw_fd(), plan.start.as_raw_fd()];
+    let kept = [&own, of_program].concat();
+    descriptors::close_all_but(kept).host(|| "close the runtime's descriptors".into())?;
     let becoming = Becoming {
         process: &plan.process,
         capabilities: plan.process.capabilities().as_ref(),

@@ -25,6 +25,7 @@ pub mod process;
 mod program;
 pub mod root;
 pub mod sys;
+mod unready;
 
 pub use create::{Created, NewContainer, create};
 pub use error::{Class, Error, Result};

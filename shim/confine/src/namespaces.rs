@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
@@ -31,6 +32,8 @@ struct Joined {
     flag: CloneFlags,
     path: PathBuf,
     file: File,
+    /// A path, too, may lead to the namespace that this process is in.
+    is_the_hosts: bool,
 }
 
 /// All of them.
@@ -68,6 +71,7 @@ impl Namespaces {
                         _ => all.joined.push(Joined {
                             flag,
                             path: path.clone(),
+                            is_the_hosts: is_own(&file, flag),
                             file,
                         }),
                     }
@@ -91,7 +95,11 @@ impl Namespaces {
 
     /// Whether the container has a namespace of this kind that is not the host's.
     pub fn has(&self, flag: CloneFlags) -> bool {
-        self.makes(flag) || self.joined.iter().any(|joined| joined.flag == flag)
+        self.makes(flag)
+            || self
+                .joined
+                .iter()
+                .any(|joined| joined.flag == flag && !joined.is_the_hosts)
     }
 
     /// Those that the first process is born into. The time namespace is made before, by who forks it; the cgroup
@@ -177,6 +185,19 @@ fn open(path: &PathBuf, flag: CloneFlags) -> Result<File> {
     }
 }
 
+/// Whether the calling process is in it.
+fn is_own(file: &File, flag: CloneFlags) -> bool {
+    let own = match flag {
+        CloneFlags::CLONE_NEWNS => "mnt",
+        CloneFlags::CLONE_NEWNET => "net",
+        _ => name_of(flag),
+    };
+    let own = std::fs::metadata(Path::new("/proc/self/ns").join(own));
+    let same =
+        |own: std::fs::Metadata| Some((own.dev(), own.ino())) == file.metadata().ok().map(|m| (m.dev(), m.ino()));
+    own.is_ok_and(same)
+}
+
 fn mappings_of(linux: &Linux) -> Result<Mappings> {
     let (users, groups) = (linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref());
     Mappings::of_spec(users, groups).ok_or_else(|| {
@@ -244,6 +265,33 @@ mod tests {
             let error = joined(path).unwrap_err();
             assert!(error.to_string().contains(path), "{error}");
         }
+    }
+
+    #[test]
+    fn the_hosts_own_namespace_is_not_the_containers_however_it_is_named() {
+        let joined = |path: &str| {
+            let namespaces = serde_json::json!({"namespaces": [{"type": "mount"}, {"type": "network", "path": path}]});
+            Namespaces::of(&linux(namespaces))
+                .unwrap()
+                .has(CloneFlags::CLONE_NEWNET)
+        };
+        assert!(!joined("/proc/self/ns/net"));
+        let (mut other, _pipe) = in_a_network_of_its_own();
+        assert!(joined(&format!("/proc/{}/ns/net", other.id())));
+        other.wait().unwrap();
+    }
+
+    /// A process that lives for long enough to be looked at.
+    fn in_a_network_of_its_own() -> (std::process::Child, std::process::ChildStdout) {
+        use std::io::Read;
+        let mut child = std::process::Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo; sleep 1"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdout.take().unwrap();
+        pipe.read_exact(&mut [0]).unwrap();
+        (child, pipe)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a confined process runs, and what it may ask of the runtime while it gets ready.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use oci_spec::runtime::Process;
 
@@ -16,6 +16,10 @@ pub type Answer = (serde_json::Value, Vec<OwnedFd>);
 
 /// What a confined process is to run.
 pub trait Program {
+    /// Descriptors that it needs when it gets ready. All others of the runtime's are closed by then: names of a hostile image
+    /// could lead through them.
+    fn descriptors(&self) -> Vec<RawFd>;
+
     /// Gets ready, in the confined process. What fails here is an error of the call that made the process.
     fn prepare(&mut self, confined: &mut Confined) -> Result<()>;
 

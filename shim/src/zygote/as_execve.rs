@@ -5,9 +5,6 @@ use std::os::fd::RawFd;
 use caps::CapSet;
 use nix::errno::Errno;
 
-/// More descriptors than are opened between the zygote's start and the guest's.
-const MARGIN: RawFd = 256;
-
 /// Only ambient capabilities stay with a user other than root.
 /// Source: capabilities(7), "Transformation of capabilities during execve".
 pub fn reduce_capabilities() -> Result<(), caps::errors::CapsError> {
@@ -19,29 +16,13 @@ pub fn reduce_capabilities() -> Result<(), caps::errors::CapsError> {
     caps::set(None, CapSet::Permitted, &ambient)
 }
 
-/// The highest descriptor that is open, to be asked where `/proc` is the host's.
-pub fn highest_fd() -> RawFd {
+/// What the zygote has open for its guests' sake: files without a name, which are the engine's images of initial memory, and
+/// files open for reading only on a read-only mount. All else is closed in a confined process: an image's names could lead
+/// through it, and another container of the pod may see what is open in a process, in a shared PID namespace.
+pub fn engine_fds() -> Vec<RawFd> {
     let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.max().unwrap_or(1024)
-}
-
-/// Closes what the shim has open besides the standard streams: another container of the pod may see
-/// this process, and what is open in it, in a shared PID namespace. What stays are files open for reading only on a
-/// read-only mount, which are the guest's compiled code; and files without a name, which are the engine's images of initial
-/// memory and the cell of the memory limit.
-///
-/// `highest` is what [`highest_fd`] returned in the zygote.
-pub fn close_inherited(highest: RawFd) {
-    let last = highest.saturating_add(MARGIN);
-    for fd in 3..=last {
-        if !is_guests_own(fd) {
-            // SAFETY: plain numbers. Their owners are never dropped in this process, which ends with exit().
-            unsafe { libc::close(fd) };
-        }
-    }
-    // SAFETY: plain numbers. Old kernels lack the call, and then there is nothing up there either.
-    unsafe { libc::syscall(libc::SYS_close_range, last + 1, libc::c_uint::MAX, 0) };
+    numbers.filter(|fd| *fd > 2 && is_guests_own(*fd)).collect()
 }
 
 fn is_guests_own(fd: RawFd) -> bool {
@@ -98,6 +79,6 @@ mod tests {
         ] {
             assert!(!is_guests_own(fd));
         }
-        assert!(highest_fd() >= image.as_raw_fd());
+        assert!(engine_fds().contains(&image.as_raw_fd()));
     }
 }

@@ -81,9 +81,9 @@ impl Handover {
 }
 
 /// Executes the guest; returns only when that is not possible. Called in the confined process.
-pub fn execute(handover: Handover, memory: OwnedFd, proc: Option<OwnedFd>, job: Job, confined: &mut Confined) -> Error {
+pub fn execute(handover: Handover, memory: OwnedFd, job: Job, confined: &mut Confined) -> Error {
     let process = confined.process.clone();
-    match try_execute(handover, memory, proc, job, confined, &process) {
+    match try_execute(handover, memory, job, confined, &process) {
         Ok(never) => never,
         Err(error) => error,
     }
@@ -92,7 +92,6 @@ pub fn execute(handover: Handover, memory: OwnedFd, proc: Option<OwnedFd>, job: 
 fn try_execute(
     handover: Handover,
     memory: OwnedFd,
-    proc: Option<OwnedFd>,
     job: Job,
     confined: &mut Confined,
     process: &Process,
@@ -116,7 +115,6 @@ fn try_execute(
         (Some(memory), guest::MEMORY_FD),
         (Some(line), guest::LINE_FD),
         (start, guest::START_FD),
-        (proc, guest::PROC_FD),
     ];
     pass_on(fds).map_err(failed)?;
     // Last, so that nothing but the guest gets the label.
@@ -136,7 +134,7 @@ fn describe(inherited: &Inherited, mut file: File) -> io::Result<()> {
 }
 
 /// Gives each descriptor the number at which the new process looks for it.
-fn pass_on(fds: [(Option<OwnedFd>, RawFd); 6]) -> io::Result<()> {
+fn pass_on(fds: [(Option<OwnedFd>, RawFd); 5]) -> io::Result<()> {
     // All away first: a number may be taken by a descriptor that is still to be moved.
     let mut moved = Vec::new();
     for (fd, number) in fds {
@@ -259,7 +257,7 @@ mod tests {
                     gate: tandem_confine::Gate::of_executed(line),
                 };
                 let memory = memfd_create(c"memory", MFdFlags::MFD_CLOEXEC).unwrap();
-                execute(handover, memory, None, job.clone(), &mut confined);
+                execute(handover, memory, job.clone(), &mut confined);
                 // SAFETY: ends the process without running anything of the parent's.
                 unsafe { libc::_exit(99) }
             }

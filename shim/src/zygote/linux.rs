@@ -47,7 +47,6 @@ pub fn execute(confined: &Confined) -> Result<Infallible> {
     let program = c(&file.to_string_lossy())?;
     // A program expects to be started with what the shim ignores and blocks for itself at its default.
     descriptors::default_signals();
-    descriptors::close_on_exec().map_err(|errno| Error::host("close the runtime's descriptors", errno))?;
     // Last, so that nothing but the program gets the label; but a limit of open files may forbid even that.
     labels::set_for_next_exec(process).map_err(|error| label_failed(process, &error))?;
     limits::set_files(process.rlimits().as_deref().unwrap_or_default())?;

@@ -65,12 +65,10 @@ pub struct Zygote {
     children: SignalFd,
     host: Host,
     cache: tandem_aot::Cache,
-    /// A procfs of the node's processes, attached nowhere, by which a confined process names its descriptors.
-    proc: Option<OwnedFd>,
     /// Where the kernel finds the command line of this process and of those forked from it.
     title: Title,
-    /// The highest descriptor that this process has when it begins.
-    highest_fd: RawFd,
+    /// Descriptors that the warm engine has open, for all guests.
+    engine_fds: Vec<RawFd>,
     workers: HashMap<i32, Op>,
 }
 
@@ -98,9 +96,8 @@ impl Zygote {
             children,
             host,
             cache,
-            proc: own_procfs(),
             title: Title::find(),
-            highest_fd: as_execve::highest_fd(),
+            engine_fds: Vec::new(),
             workers: HashMap::new(),
         })
     }
@@ -108,6 +105,7 @@ impl Zygote {
     /// Serves until the service is gone, then ends every process below.
     pub fn serve(mut self) {
         self.warm();
+        self.engine_fds = as_execve::engine_fds();
         loop {
             let mut fds = [
                 PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
@@ -267,20 +265,6 @@ impl Zygote {
     /// Descriptors that a guest, which runs in this very process image, must not inherit.
     fn private_fds(&self) -> Vec<RawFd> {
         vec![self.socket.as_raw_fd(), self.children.as_fd().as_raw_fd()]
-    }
-}
-
-/// Without one a component's code is copied for each of its guests.
-fn own_procfs() -> Option<OwnedFd> {
-    let options = [(c"subset".into(), Some(c"pid".into()))];
-    let attributes =
-        libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
-    match tandem_confine::sys::mount::create(c"proc", &options, attributes) {
-        Ok(proc) => Some(proc),
-        Err(refused) => {
-            tracing::warn!(?refused, "no procfs of the shim's own: code of components is copied");
-            None
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use oci_spec::runtime::{PosixRlimit, Process};
@@ -14,10 +14,10 @@ use tandem_confine::{Class, Confined, Error, Result};
 use tandem_engine::http::{DEFAULT_PORT, HttpLimits};
 use tandem_engine::{Code, Guest, Host};
 
+use super::Zygote;
 use super::handover::{self, Handover};
 use super::modules::CodeOf;
 use super::title::Title;
-use super::{Zygote, as_execve};
 use crate::fault::chain;
 use crate::guest::Job;
 use crate::memory;
@@ -43,7 +43,6 @@ pub struct Prepared {
     job: Job,
     memory: OwnedFd,
     title: Title,
-    highest_fd: RawFd,
 }
 
 impl Wasm {
@@ -54,21 +53,19 @@ impl Wasm {
         // From here on SIGTERM ends the container, though it is created only and not started.
         tandem_engine::signals::install()
             .map_err(|error| Error::new(Class::Internal, "install signal handlers", error.to_string()))?;
-        let guest = link(&zygote.host, file, zygote.proc.as_ref().map(AsFd::as_fd), &job)?;
+        let guest = link(&zygote.host, file, &job)?;
         Ok(Prepared {
             guest,
             job,
             memory: self.memory,
             title: zygote.title.clone(),
-            highest_fd: zygote.highest_fd,
         })
     }
 
     /// Becomes another program, which links the guest and goes on by itself. Returns only if that fails.
-    pub fn hand_over(self, handover: Handover, zygote: &Zygote, confined: &mut Confined) -> Error {
+    pub fn hand_over(self, handover: Handover, confined: &mut Confined) -> Error {
         let job = self.job(&confined.process, &confined.env);
-        let proc = zygote.proc.as_ref().and_then(|proc| proc.try_clone().ok());
-        handover::execute(handover, self.memory, proc, job, confined)
+        handover::execute(handover, self.memory, job, confined)
     }
 
     fn job(&self, process: &Process, env: &[String]) -> Job {
@@ -87,9 +84,8 @@ impl Wasm {
     }
 }
 
-/// Loads the code from its descriptor and links it with the host's functions. `proc` is a procfs that the container cannot
-/// change.
-pub fn link(host: &Host, file: File, proc: Option<BorrowedFd<'_>>, job: &Job) -> Result<Guest> {
+/// Loads the code from its descriptor and links it with the host's functions.
+pub fn link(host: &Host, file: File, job: &Job) -> Result<Guest> {
     let named = |class: Class, why: String| Error::new(class, job.name.clone(), why);
     let kind = match job.component {
         true => ModuleKind::Component,
@@ -101,7 +97,7 @@ pub fn link(host: &Host, file: File, proc: Option<BorrowedFd<'_>>, job: &Job) ->
         .map_err(|error| named(Class::Internal, format!("{error}")))?;
     // SAFETY: the runtime has opened and verified the entry, and this process got the descriptor from it alone.
     let artifact = unsafe { Artifact::inherited(file, kind, digest) };
-    let code = match artifact.load_confined(host.engine(), proc) {
+    let code = match artifact.load_confined(host.engine()) {
         Ok(Loaded::Core(module)) => Code::Core(module),
         Ok(Loaded::Component(component)) => Code::Component(component),
         Err(error) => return Err(named(Class::Internal, chain(&error))),
@@ -117,7 +113,6 @@ impl Prepared {
         // An executed process runs from here on, as far as the runtime is concerned.
         confined.gate.pass();
         let budget = memory::budget(self.memory);
-        as_execve::close_inherited(self.highest_fd);
         // SAFETY: this process is a fork of the one that looked for it, has one thread, and goes by the job from here on.
         unsafe { self.title.show(&self.job.args) };
         std::process::exit(self.guest.run(self.job.spec(budget)))

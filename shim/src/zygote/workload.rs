@@ -2,7 +2,7 @@
 //! by the confined process itself, in the tree that it will run in, as its user.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use tandem_confine::{Class, Confined, Error, Program, Result};
 use tandem_engine::http::HttpLimits;
@@ -67,7 +67,7 @@ impl<'a> Workload<'a> {
         match (fds.next(), fds.next()) {
             (Some(binary), Some(job)) => {
                 let code = file;
-                return Err(wasm.hand_over(Handover { code, binary, job }, self.zygote, confined));
+                return Err(wasm.hand_over(Handover { code, binary, job }, confined));
             }
             _ => self.guest = Some(wasm.prepare(self.zygote, file.into(), confined)?),
         }
@@ -76,6 +76,12 @@ impl<'a> Workload<'a> {
 }
 
 impl Program for Workload<'_> {
+    /// The memory limit's cell, and what the engine has open.
+    fn descriptors(&self) -> Vec<RawFd> {
+        let memory = self.memory.iter().map(AsRawFd::as_raw_fd);
+        memory.chain(self.zygote.engine_fds.iter().copied()).collect()
+    }
+
     fn prepare(&mut self, confined: &mut Confined) -> Result<()> {
         // What an execve would take away must not help to find and read what is executed.
         as_execve::reduce_capabilities()

@@ -190,6 +190,24 @@ on_both_generations! {
         ctd.stop().await
     }
 
+    async fn no_name_leads_through_what_the_runtime_has_open(generation: Generation) -> Result<()> {
+        let ctd = Containerd::start(generation).await?;
+        let host = Host::new();
+        let image = image(&ctd, &host, "unused", "/").await?;
+        for fd in 3..40 {
+            // By a directory of the container's or of the node's, or by a procfs of the node's.
+            for below in ["bin/sh", "1/exe"] {
+                let name = format!("/proc/self/fd/{fd}/{below}");
+                let container = tandem(&ctd, &image).args([name.as_str(), "-c", "exit 7"]).create().await?;
+                let refusal = container.task().await.err();
+                let refusal = refusal.unwrap_or_else(|| panic!("{name} was found"));
+                assert!(refusal.message().contains(&name), "{refusal}");
+                container.remove().await?;
+            }
+        }
+        ctd.stop().await
+    }
+
     async fn a_module_that_its_user_may_not_read_does_not_run_nor_does_one_on_a_noexec_mount(generation: Generation) -> Result<()> {
         let ctd = Containerd::start(generation).await?;
         let host = Host::new();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -90,16 +90,14 @@ impl Artifact {
 
     /// Maps the code in a process whose `/proc` is not to be trusted, for example a guest's own after it was confined.
     ///
-    /// No path of this process's mount namespace is used. A component is mapped by its name in `proc`, the root of a procfs
-    /// that this process is visible in and that the container cannot change: one that was made before confinement
-    /// (`fsopen`, `subset=pid`) and is attached nowhere. Without one it is copied, which costs memory for its whole size.
-    /// The process must have one thread.
+    /// A component is mapped by its name in the procfs at `/proc`, once the kernel has said that it is one. Without it the
+    /// component is copied, which costs memory for its whole size. The process must have one thread.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_confined(self, engine: &Engine, proc: Option<BorrowedFd<'_>>) -> Result<Loaded, LoadError> {
-        self.load_with(engine, |engine, file| match proc {
-            Some(proc) => procfs::with_name(file, proc, |name| {
+    pub fn load_confined(self, engine: &Engine) -> Result<Loaded, LoadError> {
+        self.load_with(engine, |engine, file| match procfs::own_descriptors() {
+            Some(descriptors) => procfs::with_name(file, &descriptors, |name| {
                 // SAFETY: as in `load_with`.
                 unsafe { component_at(engine, name) }
             })

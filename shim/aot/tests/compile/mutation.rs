@@ -45,7 +45,7 @@ pub fn load_confined(engine: &Engine, bytes: &[u8], kind: ModuleKind, digest: Di
             } else {
                 // SAFETY: it is not an artifact of the cache's. That is the point, and why this process is confined.
                 let artifact = unsafe { Artifact::inherited(file, kind, digest) };
-                i32::from(artifact.load_confined(engine, None).is_err())
+                i32::from(artifact.load_confined(engine).is_err())
             };
             // SAFETY: ends this process at once.
             unsafe { libc::_exit(code) }

@@ -61,7 +61,7 @@ impl Entrance {
         if is_ending(&read("stat").map_err(|_| gone())?) {
             return Err(gone());
         }
-        for path in procs_files(&mounts, &own, &theirs) {
+        for path in procs_files(&mounts, &own, &theirs)? {
             let file = File::options().write(true).open(&path);
             cgroups.push((path.clone(), file.host(|| format!("open {}", shown(&path)))?));
         }
@@ -161,25 +161,35 @@ fn parent(stat: &str) -> Option<i32> {
 
 /// `cgroup.procs` of the cgroups in `theirs` that are not in `own` (both `/proc/PID/cgroup`).
 /// Source: cgroups(7), proc_pid_mountinfo(5).
-fn procs_files(mounts: &str, own: &str, theirs: &str) -> Vec<PathBuf> {
+fn procs_files(mounts: &str, own: &str, theirs: &str) -> Result<Vec<PathBuf>> {
     let own: Vec<&str> = own.lines().collect();
     let other = theirs.lines().filter(|line| !own.contains(line));
     other
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next()?, fields.next()?);
-            let (root, point) = mounts.lines().find_map(|mount| hierarchy(mount, controllers))?;
-            Some(
-                point
-                    .join(Path::new(path).strip_prefix(root).ok()?)
-                    .join("cgroup.procs"),
-            )
+            let mut places = mounts
+                .lines()
+                .filter_map(|mount| hierarchy(mount, controllers))
+                .peekable();
+            // A hierarchy that is not mounted cannot be entered, and limits nothing that could be.
+            places.peek()?;
+            // It may be mounted several times, and in parts.
+            let place = places.find_map(|(root, point)| Some(point.join(Path::new(path).strip_prefix(root).ok()?)));
+            let place = place.ok_or_else(|| {
+                Error::new(
+                    Class::Internal,
+                    format!("enter cgroup {}", path.escape_debug()),
+                    "it is in none of the mounts of its hierarchy that this node's containerd sees",
+                )
+            });
+            Some(place.map(|place| place.join("cgroup.procs")))
         })
         .collect()
 }
 
 /// Root and mount point, if the line is that of the hierarchy with these controllers (none: version 2).
-fn hierarchy<'a>(mount: &'a str, controllers: &str) -> Option<(&'a Path, &'a Path)> {
+fn hierarchy(mount: &str, controllers: &str) -> Option<(PathBuf, PathBuf)> {
     let (place, kind) = mount.split_once(" - ")?;
     let mut place = place.split(' ').skip(3);
     let (root, point) = (place.next()?, place.next()?);
@@ -191,7 +201,16 @@ fn hierarchy<'a>(mount: &'a str, controllers: &str) -> Option<(&'a Path, &'a Pat
         "cgroup" => !controllers.is_empty() && controllers.split(',').all(|name| mounted.contains(&name)),
         _ => false,
     };
-    fits.then(|| (Path::new(root), Path::new(point)))
+    fits.then(|| (unescaped(root), unescaped(point)))
+}
+
+/// A path of mountinfo, where blanks are written as `\\040`.
+fn unescaped(path: &str) -> PathBuf {
+    let mut plain = path.to_owned();
+    for (code, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        plain = plain.replace(code, character);
+    }
+    plain.into()
 }
 
 #[cfg(test)]
@@ -209,8 +228,24 @@ mod tests {
         let theirs = "4:memory:/docker/pod/c\n2:cpu,cpuacct:/pod/c\n1:name=systemd:/\n0::/pod/c";
         let expected = ["memory/pod/c", "cpu,cpuacct/pod/c", "unified/pod/c"]
             .map(|path| PathBuf::from(format!("/sys/fs/cgroup/{path}/cgroup.procs")));
-        assert_eq!(procs_files(mounts, own, theirs), expected);
-        assert!(procs_files(mounts, own, own).is_empty());
+        assert_eq!(procs_files(mounts, own, theirs).unwrap(), expected);
+        assert!(procs_files(mounts, own, own).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_mounted_in_parts_is_joined_where_the_container_is_or_not_at_all() {
+        let mounts = "\
+32 30 0:28 /other /mnt/a\\040part rw - cgroup2 cgroup2 rw
+33 30 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        let files = |theirs| procs_files(mounts, "0::/own", theirs);
+        assert_eq!(
+            files("0::/pod/c").unwrap(),
+            [Path::new("/sys/fs/cgroup/pod/c/cgroup.procs")]
+        );
+        assert_eq!(files("0::/other/c").unwrap(), [Path::new("/mnt/a part/c/cgroup.procs")]);
+        let part = mounts.lines().next().unwrap();
+        let error = procs_files(part, "0::/own", "0::/pod/c").unwrap_err();
+        assert!(error.to_string().contains("/pod/c"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 mod entrance;
 
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
@@ -22,8 +23,9 @@ use crate::process::{Becoming, keyring, limits};
 use crate::program::{Answer, Confined, Program, Question, borrowed, gone};
 use crate::root::terminal::{self, Terminal};
 use crate::root::tree::Tree;
-use crate::sys::clone::{Forked, sibling};
+use crate::sys::clone::{EndsWhereItPanics, Forked, sibling};
 use crate::sys::descriptors;
+use crate::unready::Unready;
 use entrance::Entrance;
 
 /// What to execute.
@@ -70,12 +72,13 @@ pub fn exec(
     let back = entrance.enter_for_children()?;
     // SAFETY: the caller has one thread.
     let forked = unsafe { sibling(CloneFlags::empty(), None) };
-    let pid = match forked {
+    let (pid, unready) = match forked {
         Ok(Forked::Child) => {
+            let _ends = EndsWhereItPanics;
             drop((line, back));
             become_program(new, theirs, entrance, program)
         }
-        Ok(Forked::Parent(pid)) => pid,
+        Ok(Forked::Parent(pid, process)) => (pid, Unready::new(process)),
         Err(errno) => {
             return Err(Error::fork(
                 format!("fork into container {}, which may be ending", new.id),
@@ -85,7 +88,8 @@ pub fn exec(
     };
     drop((theirs, entrance));
     back.go()?;
-    let terminal = help_until_it_runs(&new, pid, &line, answer)?;
+    let terminal = help_until_it_runs(&new, pid, &line, &unready, answer)?;
+    unready.is_ready();
     Ok(Executed { pid, terminal })
 }
 
@@ -93,11 +97,12 @@ fn help_until_it_runs(
     new: &NewProcess<'_>,
     pid: i32,
     line: &Line,
+    unready: &Unready,
     answer: &mut dyn FnMut(Question, Vec<OwnedFd>) -> Result<Answer>,
 ) -> Result<Option<OwnedFd>> {
     let (mut terminal, mut ready) = (None, false);
     loop {
-        let Some((message, fds)) = line.receive()? else {
+        let Some((message, fds)) = unready.receive(line)? else {
             if ready {
                 return Ok(terminal);
             }
@@ -151,7 +156,7 @@ fn become_program(mut new: NewProcess<'_>, line: Line, entrance: Entrance, mut p
         // ends with exit() or execve().
         unsafe { libc::close(fd) };
     }
-    let env = confine(&mut new, &line, entrance);
+    let env = confine(&mut new, &line, entrance, &program.descriptors());
     let gate = Gate::of_executed(line);
     let error = match env {
         Ok(env) => {
@@ -170,13 +175,13 @@ fn become_program(mut new: NewProcess<'_>, line: Line, entrance: Entrance, mut p
     };
     let (error, gate) = error;
     if !gate.is_some_and(|gate| gate.fail(&error)) {
-        eprintln!("tandem: {error}");
+        let _ = writeln!(std::io::stderr(), "tandem: {error}");
     }
     std::process::exit(if error.class == Class::NotFound { 127 } else { 126 })
 }
 
 /// All steps up to the program. Returns its environment.
-fn confine(new: &mut NewProcess<'_>, line: &Line, mut entrance: Entrance) -> Result<Vec<String>> {
+fn confine(new: &mut NewProcess<'_>, line: &Line, mut entrance: Entrance, of_program: &[RawFd]) -> Result<Vec<String>> {
     let own = new.spec.process().as_ref();
     terminal::lead_session();
     entrance.enter_cgroups()?;
@@ -211,6 +216,8 @@ fn confine(new: &mut NewProcess<'_>, line: &Line, mut entrance: Entrance) -> Res
     if let Some(personality) = new.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) {
         limits::set_personality(personality)?;
     }
+    let kept = [&[line.as_fd().as_raw_fd()], of_program].concat();
+    descriptors::close_all_but(kept).host(|| "close the runtime's descriptors".into())?;
     let becoming = Becoming {
         process: &new.process,
         capabilities: new

@@ -12,7 +12,6 @@ use nix::unistd::symlinkat;
 
 use super::options::Options;
 use crate::error::{Class, Error, Named, Result, shown};
-use crate::root::tree::Tree;
 use crate::sys::mount::{self, Change};
 
 /// Where the container's cgroups are.
@@ -37,29 +36,32 @@ pub fn mount(
     hierarchies: &Hierarchies,
     destination: &Path,
     options: &Options,
-    tree: &Tree,
     place: &OwnedFd,
     label: Option<&str>,
 ) -> Result<()> {
     let name = || format!("mount {} (cgroup)", shown(destination));
+    if !options.file_system.is_empty() || !options.propagation.is_empty() {
+        return Err(Error::invalid(
+            name(),
+            "options of the file system and of propagation do not go with it",
+        ));
+    }
+    // There is nothing below it that is not mounted here, too.
+    let set = options.attributes.set | options.recursive.set;
     match hierarchies {
         Hierarchies::V2 {
             directory,
             own_namespace,
         } => {
             let made = match own_namespace {
-                true => mount::create(
-                    c"cgroup2",
-                    &[(c"source".into(), Some(c"cgroup".into()))],
-                    options.attributes.set,
-                )
-                .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?,
-                false => copy(directory, options.attributes.set).host(name)?,
+                true => mount::create(c"cgroup2", &[(c"source".into(), Some(c"cgroup".into()))], set)
+                    .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?,
+                false => copy(directory, set).host(name)?,
             };
             mount::attach_at(made.as_fd(), place.as_fd()).host(name)
         }
         Hierarchies::V1(all) => {
-            let set = options.attributes.set & !libc::MOUNT_ATTR_RDONLY;
+            let writable = set & !libc::MOUNT_ATTR_RDONLY;
             let mut own = vec![
                 (c"source".into(), Some(c"tmpfs".into())),
                 (c"mode".into(), Some(c"755".into())),
@@ -68,15 +70,18 @@ pub fn mount(
             if let Some(label) = label.and_then(|label| std::ffi::CString::new(label).ok()) {
                 own.push((c"context".into(), Some(label)));
             }
-            let outer = mount::create(c"tmpfs", &own, set)
+            let outer = mount::create(c"tmpfs", &own, writable)
                 .map_err(|refused| Error::kernel(Class::Internal, name(), refused.errno))?;
             mount::attach_at(outer.as_fd(), place.as_fd()).host(name)?;
             // The new mount covers `place`; this descriptor is its root.
             for (point, directory) in all {
-                one_hierarchy(point, directory, &outer, options.attributes.set)
-                    .host(|| format!("{}: {}", name(), shown(directory)))?;
+                one_hierarchy(point, directory, &outer, set).host(|| format!("{}: {}", name(), shown(directory)))?;
             }
-            read_only(options, tree, destination).host(name)
+            match set & libc::MOUNT_ATTR_RDONLY {
+                0 => Ok(()),
+                // After everything in it is made.
+                _ => read_only(&outer).host(name),
+            }
         }
     }
 }
@@ -105,15 +110,10 @@ fn copy(directory: &Path, attributes: u64) -> nix::Result<OwnedFd> {
     Ok(copied)
 }
 
-/// The tmpfs, after everything in it is made.
-fn read_only(options: &Options, tree: &Tree, destination: &Path) -> nix::Result<()> {
-    if options.attributes.set & libc::MOUNT_ATTR_RDONLY == 0 {
-        return Ok(());
-    }
-    let place = tree.locate(destination)?;
+fn read_only(mount: &OwnedFd) -> nix::Result<()> {
     let change = Change {
         set: libc::MOUNT_ATTR_RDONLY,
         ..Change::default()
     };
-    mount::change(place.as_fd(), &change)
+    mount::change(mount.as_fd(), &change)
 }

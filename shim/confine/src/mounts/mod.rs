@@ -250,7 +250,7 @@ fn attach_one(
                 .asked(|| format!("remount {}", shown(&destination)))?;
             Ok(None)
         }
-        Source::Cgroups => cgroup::mount(cgroups, &destination, &options, tree, &place, label).map(|()| None),
+        Source::Cgroups => cgroup::mount(cgroups, &destination, &options, &place, label).map(|()| None),
         Source::Fresh(source) => {
             let covered = covers.then_some(&place);
             let fresh = fresh::make(&kind, &source, &options, covered, label, &destination)?;

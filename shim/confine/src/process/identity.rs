@@ -35,7 +35,9 @@ pub fn become_user(user: &User) -> Result<()> {
     nix::sys::prctl::set_keepcaps(false).host(name)?;
     // The kernel has emptied the effective set of a user other than root; the filter and the bounding set need it.
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
-    caps::set(None, CapSet::Effective, &permitted).map_err(failed)
+    caps::set(None, CapSet::Effective, &permitted).map_err(failed)?;
+    // A change of user may show the process to others.
+    nix::sys::prctl::set_dumpable(false).host(|| "hide the process from the container".into())
 }
 
 /// Sets all five sets. What is left out is empty; what this kernel does not know cannot be given to anybody.

@@ -161,7 +161,12 @@ fn set_scheduler(scheduler: &Scheduler) -> Result<()> {
     let attributes = SchedulerAttributes {
         size: u32::try_from(size_of::<SchedulerAttributes>()).unwrap_or_default(),
         policy,
-        flags: scheduler.flags().iter().flatten().map(flag).sum(),
+        flags: scheduler
+            .flags()
+            .iter()
+            .flatten()
+            .map(flag)
+            .fold(0, |all, one| all | one),
         nice: scheduler.nice().unwrap_or(0),
         priority: scheduler.priority().unwrap_or(0).cast_unsigned(),
         runtime: scheduler.runtime().unwrap_or(0),

@@ -1,6 +1,6 @@
 //! clone3(2): a fork that puts the child into new namespaces and, on cgroup v2, into its cgroup at once.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -8,11 +8,14 @@ use nix::sched::CloneFlags;
 /// CLONE_INTO_CGROUP of `include/uapi/linux/sched.h`, which libc has in a type that is too narrow.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// As Rust's own after a panic.
+const PANICKED: i32 = 101;
+
 /// Which side of the fork this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Forked {
-    /// The caller; the child's pid as the caller's PID namespace counts.
-    Parent(i32),
+    /// The caller; the child's pid as the caller's PID namespace counts, and a descriptor of it.
+    Parent(i32, OwnedFd),
     /// The new process.
     Child,
 }
@@ -26,6 +29,29 @@ pub unsafe fn sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) ->
     // SAFETY: all-zero is a valid clone_args: no stack, no TLS, no signal (a sibling's is the caller's own).
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::from(namespaces.bits().cast_unsigned()) | libc::CLONE_PARENT.cast_unsigned() as u64;
+    // SAFETY: the caller's.
+    unsafe { clone(args, cgroup) }
+}
+
+/// As fork(2), for tests: the child is the caller's own.
+///
+/// # Safety
+/// As fork(2).
+#[cfg(test)]
+pub unsafe fn fork_with_pidfd() -> nix::Result<Forked> {
+    // SAFETY: as above.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    // SAFETY: the caller's.
+    unsafe { clone(args, None) }
+}
+
+/// # Safety
+/// As fork(2).
+unsafe fn clone(mut args: libc::clone_args, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Forked> {
+    let mut pidfd: RawFd = -1;
+    args.flags |= libc::CLONE_PIDFD.cast_unsigned() as u64;
+    args.pidfd = (&raw mut pidfd).addr() as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
@@ -40,7 +66,41 @@ pub unsafe fn sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) ->
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match Errno::result(result)? {
         0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent(i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?)),
+        pid => {
+            // SAFETY: the kernel has just made this descriptor for us.
+            let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent(
+                i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
+                process,
+            ))
+        }
+    }
+}
+
+/// Kills the process that the pidfd is of, whoever has its id by now.
+pub fn kill(process: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: plain numbers and no further information.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Ends the process if it panics: in a forked child, whatever would be unwound belongs to the process that it was forked
+/// from.
+#[derive(Debug)]
+pub struct EndsWhereItPanics;
+
+impl Drop for EndsWhereItPanics {
+    fn drop(&mut self) {
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(PANICKED) }
     }
 }
 

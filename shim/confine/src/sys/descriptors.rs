@@ -1,24 +1,31 @@
 //! Descriptors that a program inherits, or must not.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
 /// First descriptor after the standard streams.
 const FIRST: libc::c_uint = 3;
 
-/// Marks everything but the standard streams to be closed by the next execve.
-pub fn close_on_exec() -> nix::Result<()> {
-    // SAFETY: plain numbers; nothing is closed now.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            FIRST,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    Errno::result(result).map(drop)
+/// Closes everything but the standard streams and `kept`, and has the next execve close that.
+///
+/// Whatever still owns one of the others must not be dropped any more.
+pub fn close_all_but(mut kept: Vec<RawFd>) -> nix::Result<()> {
+    close_range(FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)?;
+    kept.sort_unstable();
+    let mut from = FIRST;
+    for fd in kept.into_iter().filter_map(|fd| libc::c_uint::try_from(fd).ok()) {
+        if from < fd {
+            close_range(from, fd - 1, 0)?;
+        }
+        from = from.max(fd + 1);
+    }
+    close_range(from, libc::c_uint::MAX, 0)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: plain numbers; the owners of what is closed are as the caller says.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
 /// Replaces the standard streams.

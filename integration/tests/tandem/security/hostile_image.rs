@@ -195,8 +195,8 @@ on_both_generations! {
         let host = Host::new();
         let image = image(&ctd, &host, "unused", "/").await?;
         for fd in 3..40 {
-            // By a directory of the container's or of the node's, or by a procfs of the node's.
-            for below in ["bin/sh", "1/exe"] {
+            // By a directory of a root file system, or by a procfs of the runtime's.
+            for below in ["bin/busybox", "self/exe"] {
                 let name = format!("/proc/self/fd/{fd}/{below}");
                 let container = tandem(&ctd, &image).args([name.as_str(), "-c", "exit 7"]).create().await?;
                 let refusal = container.task().await.err();

@@ -125,7 +125,7 @@ pub fn create(
         maker.line.send(&Message::Go, &[])?;
     }
     let terminal = maker.help_until_ready(pid, &unready, answer)?;
-    unready.is_ready();
+    unready.leave();
     Ok(Created { pid, start, terminal })
 }
 
@@ -232,7 +232,7 @@ impl Maker<'_> {
     fn helped(&self, helper: Unready) -> Result<(i32, Unready)> {
         match helper.receive(&self.line)? {
             Some((Message::Forked(pid), fds)) => {
-                helper.is_ready();
+                helper.leave();
                 let process = fds.into_iter().next().ok_or_else(|| self.ended())?;
                 Ok((pid, Unready::new(process)))
             }

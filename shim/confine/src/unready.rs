@@ -71,8 +71,8 @@ impl Unready {
         )
     }
 
-    /// It is ready, and on its own.
-    pub fn is_ready(mut self) {
+    /// Leaves it alone: it is ready, or has done its work.
+    pub fn leave(mut self) {
         self.process = None;
     }
 }
@@ -140,7 +140,7 @@ mod tests {
     fn a_process_that_is_ready_is_left_alone() {
         let (pid, unready, line) = child(Some(&Message::Ready), false);
         assert!(matches!(unready.receive(&line), Ok(Some((Message::Ready, _)))));
-        unready.is_ready();
+        unready.leave();
         assert_eq!(nix::sys::signal::kill(pid, None), Ok(()));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         assert!(matches!(ended_by(pid), nix::sys::wait::WaitStatus::Signaled(..)));

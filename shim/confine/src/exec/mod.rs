@@ -89,7 +89,7 @@ pub fn exec(
     drop((theirs, entrance));
     back.go()?;
     let terminal = help_until_it_runs(&new, pid, &line, &unready, answer)?;
-    unready.is_ready();
+    unready.leave();
     Ok(Executed { pid, terminal })
 }
 

@@ -163,28 +163,6 @@ mod tests {
         result.unwrap_err().raw_os_error().unwrap()
     }
 
-    fn mount_setattr(path: &Path, clear: u64) -> io::Result<()> {
-        let attributes = libc::mount_attr {
-            attr_set: 0,
-            attr_clr: clear,
-            propagation: 0,
-            userns_fd: 0,
-        };
-        let path = c_string(path.into()).unwrap();
-        // SAFETY: a C string and a structure of the size given, which outlive the call.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                0,
-                &raw const attributes,
-                size_of::<libc::mount_attr>(),
-            )
-        };
-        Ok(Errno::result(result).map(drop)?)
-    }
-
     #[test]
     fn the_copy_can_be_neither_written_nor_changed_nor_attached_anywhere() {
         let dir = tempfile::tempdir().unwrap();
@@ -202,7 +180,14 @@ mod tests {
         );
         let mode = std::fs::Permissions::from_mode(0o777);
         assert_eq!(refused(std::fs::set_permissions(through, mode)), libc::EROFS);
-        assert_eq!(refused(mount_setattr(through, libc::MOUNT_ATTR_RDONLY)), libc::EINVAL);
+        let writable = Change {
+            clear: libc::MOUNT_ATTR_RDONLY,
+            ..Change::default()
+        };
+        assert_eq!(
+            refused(mountfd::change(copy.as_fd(), &writable).map_err(Into::into)),
+            libc::EINVAL
+        );
         assert_eq!(refused(mountfd::copy(through, false).map_err(Into::into)), libc::EINVAL);
         let target = dir.path().join("target");
         std::fs::write(&target, "").unwrap();

@@ -1,9 +1,9 @@
 //! A value for a cgroup file, and writing it.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 
@@ -38,12 +38,19 @@ impl Setting {
     }
 
     fn write(&self, path: PathBuf) -> Result<(), Error> {
-        match fs::write(&path, &self.value) {
+        match write(&path, &self.value) {
             // What the kernel does not count (swap, often) it does not limit either.
             Err(error) if error.kind() == ErrorKind::NotFound && ["-1", "max"].contains(&&*self.value) => Ok(()),
             result => result.map_err(Error::io(format!("write \"{}\" to", self.value), path)),
         }
     }
+}
+
+/// Writes to a file of a cgroup. It is never made: where it is missing the directory is no cgroup, and a file that anybody could
+/// make there would limit and hold nothing.
+pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 impl Step {
@@ -59,5 +66,18 @@ impl Step {
                 Err(error) => write(second).and_then(|()| write(first)).map_err(|_| error),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_no_cgroup_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write(&dir.path().join("tasks"), "0").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(dir.path().read_dir().unwrap().next().is_none());
     }
 }

@@ -97,7 +97,7 @@ const WAYS: [(&str, Configure); 12] = [
     ("sys", |builder| builder),
     ("proc", |builder| builder),
     ("run", |builder| builder),
-    ("work", |builder| builder.cwd("/work/new/directory")),
+    ("cwd", |builder| builder.cwd("/cwd/new/directory")),
     ("v", |builder| builder.mount("/v", "tmpfs", "tmpfs", &["nosuid"])),
     ("v", |builder| {
         builder.mount("/v/new/place", "tmpfs", "tmpfs", &["nosuid"])

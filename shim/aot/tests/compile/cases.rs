@@ -5,11 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
-use nix::sched::{CloneFlags, unshare};
 use tandem_aot::{Digest, Limits, Loaded, ModuleKind, engine_config};
 use wasmtime::Engine;
 
-use crate::fixture::{ANSWER, Fixture, cache_dir, digest, names, wasm};
+use crate::fixture::{ANSWER, Fixture, cache_dir, digest, keep_mounts_private, names, wasm};
 
 pub fn a_core_module_is_compiled_once_and_runs() {
     let fixture = Fixture::new();
@@ -144,16 +143,7 @@ pub fn a_process_with_threads_does_not_fork() {
 
 pub fn a_full_disk_is_told_and_leaves_nothing() {
     let fixture = Fixture::new();
-    // Visible to this process only, and gone with it.
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )
-    .unwrap();
+    keep_mounts_private();
     let dir = cache_dir(fixture.home.path());
     for size in ["4k", "8k", "12k"] {
         let options = format!("size={size},mode=700");

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use tandem_aot::{Artifact, Cache, CacheLimits, CompileError, Digest, Limits, Loaded, Source, engine_config};
 use tempfile::TempDir;
 use wasmtime::{Engine, Instance, Store};
@@ -16,6 +18,13 @@ pub struct Fixture {
     pub engine: Engine,
     pub cache: Cache,
     pub home: TempDir,
+}
+
+/// What is mounted from here on this process alone sees, and it is gone with it.
+pub fn keep_mounts_private() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
 }
 
 impl Fixture {

@@ -3,10 +3,9 @@
 use std::fs;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use tandem_aot::{Artifact, Loaded, ModuleKind};
 
-use crate::fixture::{ANSWER, Fixture, wasm};
+use crate::fixture::{ANSWER, Fixture, keep_mounts_private, wasm};
 use crate::mutation::{Ending, TRAILER, load_confined};
 
 /// Tables, data, imports of its own, an exception-free call graph: something in each section.
@@ -121,15 +120,7 @@ pub fn code_is_loaded_in_a_process_without_a_trusted_procfs() {
     let component = || fixture.compile(wasm(COMPONENT)).unwrap();
     let (with_evil, with_real) = ([core(), component()], [core(), component()]);
     // As in a container whose image has its own idea of what /proc is.
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )
-    .unwrap();
+    keep_mounts_private();
     mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     fs::create_dir_all("/proc/self/fd").unwrap();
     for number in 0..64 {

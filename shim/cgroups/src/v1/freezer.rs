@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::Error;
+use crate::{Error, setting};
 
 /// How long the processes may take to come to rest. Each has to run once more for it, on a node that may be busy.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -59,5 +59,5 @@ pub fn thaw(dir: &Path) -> Result<(), Error> {
 
 fn write(dir: &Path, state: &str) -> Result<(), Error> {
     let path = dir.join("freezer.state");
-    std::fs::write(&path, state).map_err(Error::io(format!("write {state} to"), path))
+    setting::write(&path, state).map_err(Error::io(format!("write {state} to"), path))
 }

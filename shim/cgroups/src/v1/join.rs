@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::unistd::{Pid, getpid};
 
 use super::hierarchy::Hierarchy;
-use crate::Error;
+use crate::{Error, setting};
 
 /// Creates the directories and moves `pid` into them.
 pub fn join(hierarchies: &[Hierarchy], pid: Pid) -> Result<(), Error> {
@@ -25,7 +25,7 @@ pub fn join(hierarchies: &[Hierarchy], pid: Pid) -> Result<(), Error> {
     for hierarchy in hierarchies {
         create(hierarchy)?;
         let path = hierarchy.dir.join(file);
-        fs::write(&path, &text).map_err(Error::io(format!("move process {pid} by"), path))?;
+        setting::write(&path, &text).map_err(Error::io(format!("move process {pid} by"), path))?;
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ fn inherited(mount_point: &Path, dir: &Path, file: &str) -> io::Result<String> {
         return Ok(own);
     };
     let theirs = inherited(mount_point, parent, file)?;
-    fs::write(&path, theirs.trim())?;
+    setting::write(&path, theirs.trim())?;
     Ok(theirs)
 }
 

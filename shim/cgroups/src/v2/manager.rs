@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::{devices, limits};
 use crate::common::{CgroupManager, ControllerOpt, FreezerState};
 use crate::stats::Stats;
-use crate::{Error, device_rules, tree};
+use crate::{Error, device_rules, setting, tree};
 
 /// How often the kernel is asked whether the processes have come to rest, and the pause between.
 const TRIES: u32 = 2000;
@@ -65,7 +65,7 @@ fn enable_controllers(dir: &Path) {
     for controller in available.split_whitespace() {
         if !enabled.split_whitespace().any(|name| name == controller) {
             // One by one: with all in one write, one that refuses keeps the others out.
-            let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ = setting::write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"));
         }
     }
 }
@@ -76,7 +76,7 @@ impl CgroupManager for Manager {
     fn add_task(&self, pid: Pid) -> Result<(), Error> {
         self.make()?;
         let path = self.dir().join("cgroup.procs");
-        fs::write(&path, pid.to_string()).map_err(Error::io(format!("move process {pid} by"), path))
+        setting::write(&path, &pid.to_string()).map_err(Error::io(format!("move process {pid} by"), path))
     }
 
     fn apply(&self, options: &ControllerOpt) -> Result<(), Error> {
@@ -103,7 +103,7 @@ impl CgroupManager for Manager {
         };
         let dir = self.dir();
         let path = dir.join("cgroup.freeze");
-        fs::write(&path, value).map_err(Error::io(format!("write {value} to"), &path))?;
+        setting::write(&path, value).map_err(Error::io(format!("write {value} to"), &path))?;
         let events = dir.join("cgroup.events");
         let mut text = String::new();
         for _ in 0..TRIES {
@@ -113,7 +113,7 @@ impl CgroupManager for Manager {
             }
             std::thread::sleep(PAUSE);
         }
-        let _ = fs::write(path, "0");
+        let _ = setting::write(&path, "0");
         Err(Error::NotFrozen {
             path: dir,
             state: text.replace('\n', " "),

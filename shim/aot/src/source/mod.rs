@@ -4,11 +4,13 @@
 //! holes, costs a few system calls, not a gigabyte of reads. Here the content is only ever hashed, piece by piece; it is
 //! read into memory and interpreted by the compiler's confined process alone.
 
+mod holes;
+mod sections;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use tandem_digest::{Digest, Hasher, ModuleKind};
 
@@ -50,10 +52,6 @@ const WALK_FROM: u64 = 1 << 20;
 const CHUNK: usize = 256 << 10;
 /// What a file may have of holes in all: some tools write a page of zeros as one.
 const HOLES_ALLOWED: u64 = 1 << 20;
-/// Holes that are counted.
-const MOST_HOLES: usize = 1024;
-/// More sections than this are left to the validation; real modules have some dozens, components some thousands.
-const WALK_SECTIONS: usize = 100_000;
 
 /// Tells the kind of a binary from its header.
 pub(crate) fn kind_of_header(head: &[u8]) -> Result<ModuleKind, String> {
@@ -110,7 +108,9 @@ impl Source {
         }
         self.refuse_holes(size)?;
         if matches!(format, Format::Binary(_)) && size >= WALK_FROM {
-            self.walk_sections(size)?;
+            sections::walk(&self.file, size)
+                .map_err(|source| self.unreadable(source))?
+                .map_err(|why| self.not_wasm(why))?;
         }
         Ok((format, size))
     }
@@ -119,10 +119,10 @@ impl Source {
     fn refuse_holes(&self, size: u64) -> Result<(), CompileError> {
         let sparse = |why: String| Err(self.not_wasm(format!("it is a sparse file ({why}): store it without holes")));
         let before = lseek(&self.file, 0, Whence::SeekCur).map_err(|errno| self.unreadable(errno.into()))?;
-        let found = holes(&self.file, size);
+        let found = holes::count(&self.file, size);
         lseek(&self.file, before, Whence::SeekSet).map_err(|errno| self.unreadable(errno.into()))?;
         match found.map_err(|errno| self.unreadable(errno.into()))? {
-            None => sparse(format!("more than {MOST_HOLES} holes")),
+            None => sparse(format!("more than {} holes", holes::MOST)),
             Some(bytes) if bytes > HOLES_ALLOWED => sparse(format!("{bytes} of its {size} bytes are not stored")),
             Some(_) => Ok(()),
         }
@@ -181,35 +181,6 @@ impl Source {
         )))
     }
 
-    /// Follows the section headers to the end of the file, so that a large file that was cut short, or is garbage
-    /// behind a valid header, is told without reading it.
-    fn walk_sections(&self, size: u64) -> Result<(), CompileError> {
-        let mut position = HEADER as u64;
-        for _ in 0..WALK_SECTIONS {
-            if position == size {
-                break;
-            }
-            // An id and a length of at most five bytes (LEB128 of 32 bits).
-            let mut header = [0; 6];
-            let count = read_full(&self.file, &mut header, position).map_err(|source| self.unreadable(source))?;
-            let Some((length, length_size)) = leb128_u32(&header[1..count.max(1)]) else {
-                return Err(self.not_wasm(format!(
-                    "it has no section at offset {position:#x}, where one must start"
-                )));
-            };
-            let end = position + 1 + length_size + u64::from(length);
-            if end > size {
-                return Err(self.not_wasm(format!(
-                    "section {} at offset {position:#x} reaches to {end:#x}, but the file ends at {size:#x}: \
-                     it was cut short or damaged",
-                    header[0]
-                )));
-            }
-            position = end;
-        }
-        Ok(())
-    }
-
     fn unreadable(&self, source: io::Error) -> CompileError {
         CompileError::Unreadable {
             name: self.name.clone(),
@@ -225,36 +196,6 @@ impl Source {
     }
 }
 
-/// The bytes of all holes in the first `size` bytes of `file`, or `None` where there are more than anybody needs. Moves the
-/// file's position.
-fn holes(file: &File, size: u64) -> nix::Result<Option<u64>> {
-    let mut bytes = 0;
-    let mut position = 0;
-    for _ in 0..MOST_HOLES {
-        let at = i64::try_from(position).map_err(|_| Errno::EFBIG)?;
-        let hole = match lseek(file, at, Whence::SeekHole) {
-            Ok(hole) => u64::try_from(hole).unwrap_or(size),
-            // The file system knows no holes, or the file ends here.
-            Err(Errno::EINVAL | Errno::ENXIO) => return Ok(Some(bytes)),
-            Err(errno) => return Err(errno),
-        };
-        if hole >= size {
-            return Ok(Some(bytes));
-        }
-        let at = i64::try_from(hole).map_err(|_| Errno::EFBIG)?;
-        position = match lseek(file, at, Whence::SeekData) {
-            Ok(data) => u64::try_from(data).unwrap_or(size).min(size),
-            Err(Errno::ENXIO) => size,
-            Err(errno) => return Err(errno),
-        };
-        bytes += position.saturating_sub(hole);
-        if position >= size {
-            return Ok(Some(bytes));
-        }
-    }
-    Ok(None)
-}
-
 /// Reads at `offset` until `buffer` is full or the file ends; returns how much was read.
 pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
@@ -267,18 +208,6 @@ pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Resu
         }
     }
     Ok(done)
-}
-
-/// The number at the start of `bytes` and the count of bytes that it takes.
-fn leb128_u32(bytes: &[u8]) -> Option<(u32, u64)> {
-    let mut value = 0u64;
-    for (index, byte) in bytes.iter().take(5).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((u32::try_from(value).ok()?, index as u64 + 1));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -409,15 +338,6 @@ mod tests {
         let one = source(b"(module");
         one.file.write_all_at(b")", 64 << 10).unwrap();
         one.inspect(&Limits::default()).unwrap();
-    }
-
-    #[test]
-    fn endless_empty_sections_do_not_keep_the_reader_busy() {
-        let source = source(b"\0asm\x01\0\0\0");
-        source.file.set_len(256 << 20).unwrap();
-        let begin = Instant::now();
-        source.walk_sections(256 << 20).unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 
     #[test]
